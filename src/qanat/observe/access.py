@@ -1,0 +1,71 @@
+"""One line for each flow that ended. Takes any object with a flow's fields; knows no relay."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final, Protocol
+
+from .logs import ACCESS
+
+__all__ = ["FIELDS", "EndedFlow", "write_access"]
+
+FIELDS: Final = (
+    "id",
+    "endpoint",
+    "protocol",
+    "client",
+    "target",
+    "peer",
+    "bytes_up",
+    "bytes_down",
+    "packets_up",
+    "packets_down",
+    "duration",
+    "connect",
+    "reason",
+    "detail",
+)
+"""What a line holds, in this order; what is None is left out of the readable face."""
+
+_TCP_FIELDS = tuple(name for name in FIELDS if not name.startswith("packets"))
+_logger = logging.getLogger(ACCESS)
+
+
+class EndedFlow(Protocol):
+    """What is read of a flow (see ``qanat.relay.flow.Flow``)."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def endpoint(self) -> str: ...
+    @property
+    def protocol(self) -> str: ...
+    @property
+    def client(self) -> str: ...
+    @property
+    def target(self) -> str: ...
+    @property
+    def peer(self) -> str | None: ...
+    @property
+    def bytes_up(self) -> int: ...
+    @property
+    def bytes_down(self) -> int: ...
+    @property
+    def packets_up(self) -> int: ...
+    @property
+    def packets_down(self) -> int: ...
+    @property
+    def duration(self) -> float: ...
+    @property
+    def connect(self) -> float | None: ...
+    @property
+    def reason(self) -> str | None: ...
+    @property
+    def detail(self) -> str | None: ...
+
+
+def write_access(flow: EndedFlow) -> None:
+    """Log the flow's line on the logger ``qanat.access`` at INFO."""
+    names = FIELDS if flow.protocol == "udp" else _TCP_FIELDS
+    fields = {name: getattr(flow, name) for name in names}
+    _logger.info("flow ended", extra={"fields": fields, "show_fields": True})
