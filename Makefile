@@ -1,0 +1,47 @@
+# Every target works from a clean clone; `make help` lists them. What a target does is in tools/.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help run dev test lint format docs bench fuzz soak wheel clean machine
+
+ARGS ?=
+SECONDS ?=
+VENV := .venv
+
+help: ## this list
+	@echo "qanat: make TARGET [ARGS=...]"
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1 \2/p' $(MAKEFILE_LIST) | awk '{name=$$1; $$1=""; printf "  %-8s%s\n", name, $$0}'
+
+machine:
+	@tools/machine
+
+run: machine ## build what changed and run a relay: ARGS="-l :5000 -r example.com:80", or none for a first look
+	@tools/venv $(VENV) any runtime
+	@tools/engine $(VENV)
+	@exec $(VENV)/bin/qanat relay $(if $(ARGS),$(ARGS),--quick-start)
+
+dev: machine ## the environment for working on qanat (.venv with every tool, the engine built)
+	@tools/venv $(VENV) any runtime dev
+	@tools/engine $(VENV)
+
+test: machine ## everything: Rust tests, then Python tests on the built wheel, 3.11 and 3.13 (ARGS go to pytest)
+	@tools/test $(ARGS)
+
+lint: machine ## formatting, lints and types, changing nothing
+	@tools/venv $(VENV) any runtime dev
+	@tools/lint
+
+format: machine ## format both languages and apply the safe fixes
+	@tools/venv $(VENV) any runtime dev
+	@cargo fmt --all
+	@$(VENV)/bin/ruff check --quiet --fix . || true
+	@$(VENV)/bin/ruff format --quiet .
+
+wheel: machine ## a release wheel with link-time optimisation, in dist/
+	@tools/venv $(VENV) any runtime dev
+	@$(VENV)/bin/maturin build --profile wheel --locked --out dist
+
+clean: ## remove what was built and the environments
+	rm -rf target dist .venv .venv-3.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -f src/qanat/_engine*.so
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
