@@ -15,7 +15,7 @@ from pathlib import PurePath
 
 import click
 
-from qanat.cli.commands import CommandGroup, load_command
+from qanat.cli.commands import CommandGroup
 from qanat.cli.output import complain, report_problems
 from qanat.errors import ConfigError, QanatError
 

@@ -1,0 +1,130 @@
+"""``qanat check``: every mistake of configuration files at once, and what they would relay."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from qanat.cli.output import emit, emit_json, emit_table, report_problems
+from qanat.errors import Absent, ConfigError, Problem
+
+if TYPE_CHECKING:
+    from qanat.plan import EndpointPlan
+
+__all__ = ["Finding", "command", "examine", "protocols", "targets"]
+
+
+@dataclass(slots=True)
+class Finding:
+    """What one file came to."""
+
+    file: str
+    problems: list[Problem] = field(default_factory=list)
+    endpoints: list[EndpointPlan] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        return all(problem.severity == "warning" for problem in self.problems)
+
+
+@click.command("check")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path())
+@click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
+def command(files: Sequence[str], as_json: bool) -> int:
+    """Show every mistake in each FILE, or folder of files, and the endpoints it describes.
+
+    Ends with 1 if one of them could not be run.
+    """
+    findings = [examine(path) for path in files]
+    if as_json:
+        emit_json(
+            {
+                "ok": all(finding.ok for finding in findings),
+                "files": [_plain(finding) for finding in findings],
+            }
+        )
+    else:
+        for finding in findings:
+            _show(finding)
+    return 0 if all(finding.ok for finding in findings) else 1
+
+
+def examine(path: str) -> Finding:
+    """Load and plan one file as a start would, without binding anything."""
+    from qanat.config.load import load
+    from qanat.relay.planning import plans
+
+    finding = Finding(path)
+    try:
+        loaded = load(path)
+        finding.problems += loaded.warnings
+        if not loaded.config.endpoints:
+            finding.problems.append(Problem("no endpoints: nothing would be relayed", file=path))
+        finding.endpoints = plans(loaded.config)
+    except ConfigError as error:
+        finding.problems += error.problems
+    return finding
+
+
+def targets(plan: EndpointPlan) -> str:
+    """``host:port`` of the remotes, with a bar between several."""
+    return "|".join(
+        f"[{remote.host}]:{remote.port}" if ":" in remote.host else f"{remote.host}:{remote.port}"
+        for remote in plan.remotes
+    )
+
+
+def protocols(plan: EndpointPlan) -> str:
+    """``tcp``, ``udp`` or ``tcp+udp``."""
+    both = {"tcp": plan.tcp, "udp": plan.udp}
+    return "+".join(name for name, part in both.items() if part is not None) or "none"
+
+
+def _show(finding: Finding) -> None:
+    report_problems(finding.problems)
+    if not finding.ok:
+        errors = sum(problem.severity == "error" for problem in finding.problems)
+        emit(f"{finding.file}: {errors} {'error' if errors == 1 else 'errors'}")
+        return
+    count = len(finding.endpoints)
+    emit(f"{finding.file}: ok, {count} {'endpoint' if count == 1 else 'endpoints'}")
+    emit_table(
+        ("endpoint", "listen", "target", "protocols"),
+        [(plan.id, plan.listen, targets(plan), protocols(plan)) for plan in finding.endpoints],
+    )
+
+
+def _plain(finding: Finding) -> dict[str, Any]:
+    return {
+        "file": finding.file,
+        "ok": finding.ok,
+        "problems": [_plain_problem(problem) for problem in finding.problems],
+        "endpoints": [
+            {
+                "id": plan.id,
+                "listen": plan.listen,
+                "target": targets(plan),
+                "protocols": protocols(plan).split("+"),
+            }
+            for plan in finding.endpoints
+        ],
+    }
+
+
+def _plain_problem(problem: Problem) -> dict[str, Any]:
+    plain = {
+        "severity": problem.severity,
+        "file": problem.file,
+        "line": problem.line,
+        "column": problem.column,
+        "key": problem.key,
+        "message": problem.message,
+        "hint": problem.hint,
+    }
+    if not isinstance(problem.value, Absent):
+        shown = isinstance(problem.value, str | int | float | bool | list | dict | None)
+        plain["value"] = problem.value if shown else str(problem.value)
+    return plain
