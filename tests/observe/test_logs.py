@@ -57,7 +57,9 @@ def test_a_level_lets_through_what_is_as_grave(path: Path, level: str) -> None:
 
 
 def test_no_text_from_outside_begins_a_line_or_steers_a_terminal() -> None:
-    record = logging.makeLogRecord({"name": "qanat", "levelno": 30, "msg": "a\n[fake]\x1b[2J\u202e"})
+    record = logging.makeLogRecord(
+        {"name": "qanat", "levelno": 30, "msg": "a\n[fake]\x1b[2J\u202e"}
+    )
     text = TextFormatter().format(record)
     assert text.isprintable()
     assert r"a\n[fake]\x1b[2J\u202e" in text
@@ -77,7 +79,7 @@ def test_json_lines_carry_the_fields() -> None:
     assert "\n" not in line
     told = json.loads(line)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d", told.pop("time"))
-    assert told == {"level": "info", "target": "qanat.access", "message": "ü\n!", "id": 7}
+    assert told == {"level": "info", "logger": "qanat.access", "message": "ü\n!", "id": 7}
 
 
 def test_an_exception_is_kept_in_both_faces() -> None:
@@ -138,7 +140,7 @@ def test_repeated_warnings_are_counted_instead_of_repeated(path: Path) -> None:
 def test_messages_of_one_kind_are_one_kind_whatever_their_text(path: Path) -> None:
     with logs(LogSettings("warn", str(path), "json")):
         for number in range(9):
-            logging.getLogger("q").warning("text %d" % number, extra={"kind": "x"})  # noqa: UP031
+            logging.getLogger("q").warning(f"text {number}", extra={"kind": "x"})  # noqa: G004
     last = json.loads(path.read_text().splitlines()[-1])
     assert last["message"] == "text 8 (4 more like it)"
     assert last["withheld"] == 4

@@ -21,7 +21,9 @@ def wait_until(condition: Callable[[], object], timeout: float = 5.0, what: str 
 
 
 async def wait_until_async(
-    condition: Callable[[], object], timeout: float = 5.0, what: str = ""
+    condition: Callable[[], object],
+    timeout: float = 5.0,  # noqa: ASYNC109 - the same words as above
+    what: str = "",
 ) -> None:
     """The same, leaving the event loop free meanwhile."""
     deadline = time.monotonic() + timeout

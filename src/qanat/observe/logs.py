@@ -122,13 +122,13 @@ def _word(value: object) -> str:
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, target, message and the record's own fields."""
+    """One JSON object a line: time, level, logger, message and the record's own fields."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
             "time": _timestamp(record.created),
             "level": _level_name(record.levelno).lower(),
-            "target": record.name,
+            "logger": record.name,
             "message": record.getMessage(),
         }
         fields = record.__dict__.get("fields")
