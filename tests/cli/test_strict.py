@@ -64,9 +64,7 @@ def test_addresses_may_be_repeated() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    "words", [["-l"], ["--listen"], ["--listen="], ["-l="]], ids=" ".join
-)
+@pytest.mark.parametrize("words", [["-l"], ["--listen"], ["--listen="], ["-l="]], ids=" ".join)
 def test_a_missing_value_is_refused(words: list[str]) -> None:
     assert refused(*words) == "-l/--listen needs a value"
 

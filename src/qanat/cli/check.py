@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -65,7 +66,10 @@ def examine(path: str) -> Finding:
             finding.problems.append(Problem("no endpoints: nothing would be relayed", file=path))
         finding.endpoints = plans(loaded.config)
     except ConfigError as error:
-        finding.problems += error.problems
+        finding.problems += [
+            problem if problem.file is not None else dataclasses.replace(problem, file=path)
+            for problem in error.problems
+        ]
     return finding
 
 
@@ -115,7 +119,7 @@ def _plain(finding: Finding) -> dict[str, Any]:
 
 
 def _plain_problem(problem: Problem) -> dict[str, Any]:
-    plain = {
+    plain: dict[str, Any] = {
         "severity": problem.severity,
         "file": problem.file,
         "line": problem.line,

@@ -6,7 +6,6 @@ its name, which offers it as ``command``. Help and completion work from this lis
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -71,6 +70,8 @@ def load_command(name: str) -> click.Command:
 
 def nearest(word: str, known: tuple[str, ...]) -> str:
     """``; did you mean 'X'?``, or nothing when no known word is near."""
+    import difflib  # only a mistake pays for it
+
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return f"; did you mean '{near[0]}'?" if near else ""
 
@@ -96,7 +97,8 @@ class CommandGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for section, entries in SECTIONS.items():
             with formatter.section(section):
-                formatter.write_dl([(entry.name, entry.summary) for entry in entries])
+                # One column for all sections, since each is laid out alone.
+                formatter.write_dl([(entry.name.ljust(13), entry.summary) for entry in entries])
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[Any]]:
         # Not the inherited way: it would import every command for its one line of help.

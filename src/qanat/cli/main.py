@@ -49,7 +49,7 @@ def _print_version(ctx: click.Context, _param: click.Parameter, wanted: bool) ->
     """,
 )
 @click.option(
-    "-V",
+    "-v",
     "--version",
     is_flag=True,
     is_eager=True,
@@ -97,6 +97,13 @@ def main(argv: Sequence[str] | None = None, *, program: str | None = None) -> in
         return 1
     except QanatError as error:
         complain(str(error), program=program)
+        return 1
+    except ImportError as error:
+        if "_engine" not in str(error):
+            raise
+        from qanat.cli.version import ENGINE_MISSING
+
+        complain(ENGINE_MISSING, program=program)
         return 1
     except OSError as error:
         complain(_failure(error), program=program)

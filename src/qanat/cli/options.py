@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -25,6 +25,14 @@ __all__ = [
     "Whole",
     "relay_options",
 ]
+
+if TYPE_CHECKING:
+    _WholeType = click.ParamType[int]
+    _SecondsType = click.ParamType[float]
+    _ListType = click.ParamType[tuple[str, ...]]
+else:
+    # click below 8.5 has no generic type of parameters.
+    _WholeType = _SecondsType = _ListType = click.ParamType
 
 _U32 = 2**32 - 1
 _U64 = 2**64 - 1
@@ -80,7 +88,7 @@ REFUSED = ("listen_transport", "remote_transport", "pre_conn_hook", "send_proxy"
 """Known, but not yet supported: running without them would silently do less than was asked."""
 
 
-class Whole(click.ParamType):
+class Whole(_WholeType):
     """A whole number within bounds, written in plain digits."""
 
     name = "number"
@@ -100,7 +108,7 @@ class Whole(click.ParamType):
         return number
 
 
-class Seconds(click.ParamType):
+class Seconds(_SecondsType):
     """A time in seconds; fractions are welcome."""
 
     name = "seconds"
@@ -115,7 +123,7 @@ class Seconds(click.ParamType):
         return number
 
 
-class ServerList(click.ParamType):
+class ServerList(_ListType):
     """Addresses between commas; blanks around them are not part of them."""
 
     name = "list"
@@ -164,7 +172,7 @@ def _flags() -> list[click.Parameter]:
 
 def _endpoint() -> list[click.Parameter]:
     def option(
-        *names: str, metavar: str, text: str, type: click.ParamType | None = None, **more: Any
+        *names: str, metavar: str, text: str, type: click.ParamType[Any] | None = None, **more: Any
     ) -> StrictOption:
         return StrictOption(names, section="Options", metavar=metavar, help=text, type=type, **more)
 
@@ -174,7 +182,7 @@ def _endpoint() -> list[click.Parameter]:
             "--config",
             metavar="PATH",
             type=click.Path(),
-            text="Read a configuration file, or a folder of them.",
+            text="Read a configuration file, or a folder.",
         ),
         option(
             "-l",
@@ -193,13 +201,13 @@ def _endpoint() -> list[click.Parameter]:
         option("-x", "--through", metavar="IP", text="Connect from this address or interface."),
         option("-i", "--interface", metavar="DEVICE", text="Connect out of this interface."),
         option("-e", "--listen-interface", metavar="DEVICE", text="Listen on this interface only."),
-        option("-a", "--listen-transport", metavar="OPTIONS", text="Not yet supported."),
-        option("-b", "--remote-transport", metavar="OPTIONS", text="Not yet supported."),
+        option("-a", "--listen-transport", metavar="TEXT", text="Not yet supported."),
+        option("-b", "--remote-transport", metavar="TEXT", text="Not yet supported."),
     ]
 
 
 def _process() -> list[click.Parameter]:
-    def option(*names: str, metavar: str, text: str, type: click.ParamType) -> StrictOption:
+    def option(*names: str, metavar: str, text: str, type: click.ParamType[Any]) -> StrictOption:
         return StrictOption(names, section="System options", metavar=metavar, help=text, type=type)
 
     return [
@@ -208,14 +216,14 @@ def _process() -> list[click.Parameter]:
             "--nofile",
             metavar="N",
             type=Whole(),
-            text="Limit of open files; without it, as many as the system allows.",
+            text="Open files allowed (default: all the system lets us have).",
         ),
         option(
             "-p",
             "--pipe-page",
             metavar="N",
             type=Whole(most=524_288),
-            text="Size of splice pipes, in pages of 4096 bytes; adaptive without it.",
+            text="Size of splice pipes in pages of 4 KiB (default 0: adaptive).",
         ),
         option(
             "-j",
@@ -228,13 +236,13 @@ def _process() -> list[click.Parameter]:
             "--workers",
             metavar="N",
             type=Whole(most=1024),
-            text="Threads of the engine; 0 is one for each core.",
+            text="Threads of the engine (default 0: one for each core).",
         ),
         option(
             "--drain",
             metavar="SECONDS",
             type=Seconds(),
-            text="How long flows may go on when the relay is stopped; 10.",
+            text="How long flows may go on when the relay is stopped (default 10).",
         ),
         option(
             "--pid-file",
@@ -246,7 +254,7 @@ def _process() -> list[click.Parameter]:
             "--control",
             metavar="PATH|off",
             type=click.Path(),
-            text="Control socket for 'qanat flows' and others; in the runtime directory.",
+            text="Control socket, for 'qanat flows' (default: in the runtime directory).",
         ),
         option(
             "--metrics",
@@ -261,7 +269,7 @@ def _limits() -> list[click.Parameter]:
     def limit(name: str, text: str) -> StrictOption:
         return StrictOption(
             [name],
-            section="Limits of each endpoint (0 is none)",
+            section="Limits for each endpoint (default 0: none)",
             metavar="N",
             type=Whole(most=_U32),
             help=text,
@@ -271,7 +279,7 @@ def _limits() -> list[click.Parameter]:
         limit("--max-connections", "TCP connections at once."),
         limit("--max-connection-rate", "New TCP connections a second."),
         limit("--max-connections-per-client", "TCP connections at once from one address."),
-        limit("--max-associations", "UDP clients at once; 4096."),
+        limit("--max-associations", "UDP clients at once (default 4096)."),
     ]
 
 
@@ -282,27 +290,27 @@ def _log() -> list[click.Parameter]:
             section="Log options",
             metavar="LEVEL",
             type=click.Choice(_LEVELS, case_sensitive=False),
-            help=f"{_words(_LEVELS)}.",
+            help=f"{_words(_LEVELS)} (default off).",
         ),
         StrictOption(
             ["--log-output"],
             section="Log options",
             metavar="PATH",
             type=click.Path(),
-            help="stdout, stderr, or a file.",
+            help="stdout, stderr or a file (default stdout).",
         ),
         StrictOption(
             ["--log-format"],
             section="Log options",
             metavar="FORMAT",
             type=click.Choice(("text", "json"), case_sensitive=False),
-            help="text or json.",
+            help="text or json (default text).",
         ),
     ]
 
 
 def _dns() -> list[click.Parameter]:
-    def option(name: str, metavar: str, type: click.ParamType, text: str) -> StrictOption:
+    def option(name: str, metavar: str, type: click.ParamType[Any], text: str) -> StrictOption:
         return StrictOption([name], section="DNS options", metavar=metavar, type=type, help=text)
 
     return [
@@ -310,24 +318,36 @@ def _dns() -> list[click.Parameter]:
             "--dns-mode",
             "MODE",
             click.Choice(_DNS_MODES, case_sensitive=False),
-            f"{_words(_DNS_MODES)}.",
+            f"{_words(_DNS_MODES)} (default ipv4_and_ipv6).",
         ),
-        option("--dns-min-ttl", "SECONDS", Whole(most=_U32), "Keep answers at least so long; 0."),
-        option("--dns-max-ttl", "SECONDS", Whole(most=_U32), "... at most so long; 86400."),
-        option("--dns-cache-size", "N", Whole(), "Names to keep."),
+        option(
+            "--dns-min-ttl",
+            "SECONDS",
+            Whole(most=_U32),
+            "Keep answers at least so long (default 0).",
+        ),
+        option(
+            "--dns-max-ttl", "SECONDS", Whole(most=_U32), "... at most so long (default 86400)."
+        ),
+        option("--dns-cache-size", "N", Whole(), "Names to keep (default 8192)."),
         option(
             "--dns-protocol",
             "PROTOCOL",
             click.Choice(_DNS_PROTOCOLS, case_sensitive=False),
-            f"{_words(_DNS_PROTOCOLS)}.",
+            f"{_words(_DNS_PROTOCOLS)} (default the last).",
         ),
-        option("--dns-servers", "LIST", ServerList(), "HOST[:PORT], several between commas."),
+        option(
+            "--dns-servers",
+            "LIST",
+            ServerList(),
+            "Name servers, HOST[:PORT],... (default: the system's).",
+        ),
     ]
 
 
 def _proxy() -> list[click.Parameter]:
     def option(
-        name: str, metavar: str, type: click.ParamType, text: str, bare: str | None = None
+        name: str, metavar: str, type: click.ParamType[Any], text: str, bare: str | None = None
     ) -> StrictOption:
         return StrictOption(
             [name],
@@ -341,32 +361,51 @@ def _proxy() -> list[click.Parameter]:
     truth = click.Choice(("true", "false"))
     return [
         option("--send-proxy", "[true|false]", truth, "true is not yet supported.", "true"),
-        option("--send-proxy-version", "N", Whole(1, 2), "1 or 2."),
+        option("--send-proxy-version", "N", Whole(1, 2), "1 or 2 (default 2)."),
         option("--accept-proxy", "[true|false]", truth, "true is not yet supported.", "true"),
-        option("--accept-proxy-timeout", "SECONDS", Whole(), "Wait so long for the header; 5."),
+        option(
+            "--accept-proxy-timeout", "SECONDS", Whole(), "Wait so long for the header (default 5)."
+        ),
     ]
 
 
 def _times() -> list[click.Parameter]:
-    def option(name: str, metavar: str, type: click.ParamType, text: str) -> StrictOption:
+    def option(name: str, metavar: str, type: click.ParamType[Any], text: str) -> StrictOption:
         return StrictOption(
             [name], section="Timeout options", metavar=metavar, type=type, help=text
         )
 
     return [
-        option("--tcp-timeout", "SECONDS", Whole(), "To connect, names included; 5, 0 is none."),
-        option("--udp-timeout", "SECONDS", Whole(), "Of an idle UDP client; 30, 0 is none."),
+        option(
+            "--tcp-timeout",
+            "SECONDS",
+            Whole(),
+            "To connect, names included; 0 is none (default 5).",
+        ),
+        option(
+            "--udp-timeout", "SECONDS", Whole(), "Of a silent UDP client; 0 is none (default 30)."
+        ),
         option(
             "--tcp-keepalive",
             "SECONDS",
             Whole(most=32_767),
-            "Between keepalive probes; 15, 0 is off.",
+            "Between keepalive probes; 0 is off (default 15).",
         ),
         option(
-            "--tcp-keepalive-probe", "N", Whole(1, 127), "Probes before a peer counts as gone; 3."
+            "--tcp-keepalive-probe",
+            "N",
+            Whole(1, 127),
+            "Lost probes before a peer counts as gone (default 3).",
         ),
-        option("--idle-timeout", "SECONDS", Seconds(), "End TCP flows idle for so long; 0, off."),
-        option("--linger", "SECONDS", Seconds(), "End half-closed flows without progress; 30."),
+        option(
+            "--idle-timeout",
+            "SECONDS",
+            Seconds(),
+            "End TCP flows idle for so long (default 0: never).",
+        ),
+        option(
+            "--linger", "SECONDS", Seconds(), "End half-closed flows without progress (default 30)."
+        ),
     ]
 
 

@@ -23,6 +23,7 @@ from qanat.cli.options import (
 )
 from qanat.cli.output import notice
 from qanat.cli.strict import HELP_NAMES, StrictCommand, StrictOption
+from qanat.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     from qanat.config.load import Loaded
@@ -175,11 +176,12 @@ def _source(ctx: click.Context, given: Given) -> Callable[[], Loaded]:
             notice(f"{_shown(ctx, name)} is ignored: -c is given")
         path = given["config"]
         return _overridden(lambda: _from_file(path), given)
-    _check_addresses(ctx, given)
-    return _overridden(lambda: _from_line(given), given)
+    _check_pairs(ctx, given)
+    described_here = _from_line(ctx, given)
+    return _overridden(lambda: described_here, given)
 
 
-def _check_addresses(ctx: click.Context, given: Given) -> None:
+def _check_pairs(ctx: click.Context, given: Given) -> None:
     listen, remote = given["listen"], given["remote"]
     for name in ("listen", "remote"):
         if not given[name]:
@@ -190,23 +192,6 @@ def _check_addresses(ctx: click.Context, given: Given) -> None:
         raise click.UsageError(
             f"{len(listen)} x -l but {len(remote)} x -r: each -l needs its own -r", ctx=ctx
         )
-    from qanat.config.address import AddressError, parse_listen, parse_remote, parse_through
-
-    def check(name: str, text: str, parse: Callable[[str], object]) -> None:
-        try:
-            parse(text)
-        except AddressError as error:
-            hint = f" ({error.hint})" if error.hint else ""
-            raise click.UsageError(
-                f"invalid value for {_shown(ctx, name)}: '{text}': {error}{hint}", ctx=ctx
-            ) from error
-
-    for text in listen:
-        check("listen", text, parse_listen)
-    for text in remote:
-        check("remote", text, parse_remote)
-    if given["through"] is not None:
-        check("through", given["through"], parse_through)
 
 
 def _overridden(read: Callable[[], Loaded], given: Given) -> Callable[[], Loaded]:
@@ -238,21 +223,35 @@ def _from_file(path: str) -> Loaded:
     return load(path)
 
 
-def _from_line(given: Given) -> Loaded:
+def _from_line(ctx: click.Context, given: Given) -> Loaded:
     from qanat.config.load import Loaded
     from qanat.config.models import Config, Endpoint
 
-    endpoints = [
-        Endpoint(
-            listen=listen,
-            remote=remote,
-            through=given["through"],
-            interface=given["interface"],
-            listen_interface=given["listen_interface"],
-        )
-        for listen, remote in zip(given["listen"], given["remote"], strict=True)
-    ]
+    endpoints = []
+    wrong = []
+    for listen, remote in zip(given["listen"], given["remote"], strict=True):
+        try:
+            endpoint = Endpoint(
+                listen=listen,
+                remote=remote,
+                through=given["through"],
+                interface=given["interface"],
+                listen_interface=given["listen_interface"],
+            )
+        except ConfigError as error:
+            wrong += [_invalid(ctx, problem) for problem in error.problems]
+        else:
+            endpoints.append(endpoint)
+    if wrong:
+        # A wrong -x is found again with each pair.
+        raise click.UsageError("\n".join(dict.fromkeys(wrong)), ctx=ctx)
     return Loaded(config=Config(endpoints=endpoints), warnings=[], files=[])
+
+
+def _invalid(ctx: click.Context, problem: Problem) -> str:
+    hint = f" ({problem.hint})" if problem.hint else ""
+    name = _shown(ctx, problem.key or "")
+    return f"invalid value for {name}: '{problem.value}': {problem.message}{hint}"
 
 
 def _quick_start() -> Loaded:

@@ -20,6 +20,8 @@ __all__ = ["HELP_NAMES", "StrictCommand", "StrictOption", "plain_form"]
 
 HELP_NAMES = ("-h", "--help")
 
+_COLUMN = 30
+
 
 class StrictOption(click.Option):
     """An option of a strict command, with the heading it is listed under."""
@@ -58,12 +60,16 @@ class StrictCommand(click.Command):
             record = parameter.get_help_record(ctx)
             if record is None or not isinstance(parameter, click.Option):
                 continue
-            # Only the help option is click's own.
-            section = parameter.section if isinstance(parameter, StrictOption) else "Flags"
-            sections.setdefault(section, []).append(record)
+            # One column for all sections, since each is laid out alone.
+            record = (record[0].ljust(_COLUMN), record[1])
+            if isinstance(parameter, StrictOption):
+                sections.setdefault(parameter.section, []).append(record)
+            else:
+                # The help option is click's own, and the first to look for.
+                sections.setdefault("Flags", []).insert(0, record)
         for section, records in sections.items():
             with formatter.section(section):
-                formatter.write_dl(records, col_max=28)
+                formatter.write_dl(records, col_max=_COLUMN)
 
 
 def plain_form(
