@@ -1,0 +1,152 @@
+"""Run the benchmarks: ``python -m benchmarks [NAME...]``; without a name, all of them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks import (
+    bulk,
+    connect,
+    fairness,
+    footprint,
+    generator,
+    idle_memory,
+    machine,
+    pingpong,
+    report,
+    start_up,
+    udp_blast,
+    udp_pingpong,
+)
+from benchmarks.failure import BenchmarkError
+from benchmarks.peers import PEERS, Direct, Haproxy, Nginx, Peer, Qanat, Socat
+from benchmarks.question import Outcome, Question, Setting, ask
+
+__all__ = ["QUESTIONS", "main"]
+
+QUESTIONS: dict[str, Question] = {
+    module.QUESTION.name: module.QUESTION
+    for module in (
+        bulk,
+        pingpong,
+        connect,
+        idle_memory,
+        udp_blast,
+        udp_pingpong,
+        fairness,
+        start_up,
+        footprint,
+    )
+}
+RESULTS = generator.ROOT / "benchmarks" / "results" / "latest.json"
+PAGE = generator.ROOT / "docs" / "performance.md"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Measure qanat beside other relays, in turn, on this machine.",
+        epilog="Questions: " + ", ".join(QUESTIONS),
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="questions; all without any")
+    parser.add_argument("--rounds", type=int, help="rounds over all peers (default 5)")
+    parser.add_argument("--seconds", type=float, help="how long each sample takes (default 2)")
+    parser.add_argument(
+        "--quick", action="store_true", help="one short round, to see that it works"
+    )
+    parser.add_argument("--peers", default=",".join(PEERS), help="default %(default)s")
+    parser.add_argument(
+        "--python", default=sys.executable, help="the one that qanat is measured in"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
+    parser.add_argument(
+        "--write-docs",
+        action="store_true",
+        help="write docs/performance.md and benchmarks/results/latest.json",
+    )
+    return parser
+
+
+def _peers(names: str, python: str) -> list[Peer]:
+    known: dict[str, Peer] = {
+        peer.name: peer for peer in (Qanat(python=python), Nginx(), Haproxy(), Socat(), Direct())
+    }
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    unknown = [name for name in wanted if name not in known]
+    if unknown:
+        raise BenchmarkError(f"no such peer: {', '.join(unknown)} (there are {', '.join(known)})")
+    return [known[name] for name in wanted]
+
+
+def _questions(names: Sequence[str]) -> list[Question]:
+    unknown = [name for name in names if name not in QUESTIONS]
+    if unknown:
+        raise BenchmarkError(
+            f"no such question: {', '.join(unknown)} (there are {', '.join(QUESTIONS)})"
+        )
+    return [QUESTIONS[name] for name in names or QUESTIONS]
+
+
+def _setting(arguments: argparse.Namespace) -> Setting:
+    if arguments.quick:
+        return Setting(
+            rounds=arguments.rounds or 1, seconds=arguments.seconds or 0.5, warm_up=0.1, quick=True
+        )
+    return Setting(rounds=arguments.rounds or 5, seconds=arguments.seconds or 2.0)
+
+
+def _page(outcomes: Sequence[Outcome], facts: dict[str, str], names: Sequence[str]) -> str:
+    return "\n\n".join(
+        [
+            "\n".join(f"- {name}: {value}" for name, value in facts.items()),
+            report.markdown(report.bars_table(outcomes)),
+            "Medians of all rounds:",
+            report.markdown(report.numbers_table(outcomes, names)),
+        ]
+    )
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    arguments = _parser().parse_args(words)
+    try:
+        questions = _questions(arguments.names)
+        peers = _peers(arguments.peers, arguments.python)
+        setting = _setting(arguments)
+        generator.binary()
+        lacking = [lack for peer in peers if (lack := peer.missing()) is not None]
+        for lack in lacking:
+            print(lack, file=sys.stderr)
+        peers = [peer for peer in peers if peer.missing() is None]
+        names = [peer.name for peer in peers]
+        facts = machine.describe(peers)
+        outcomes = []
+        for question in questions:
+            chosen = [peer for peer in peers if peer.name in question.peers]
+            outcome = ask(question, chosen, setting)
+            outcomes.append(outcome)
+            print(report.align(report.numbers_table([outcome], names)), end="\n\n")
+    except BenchmarkError as error:
+        print(f"benchmarks: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    if "qanat" in names:
+        print(report.align(report.bars_table(outcomes)))
+    result = report.as_json(outcomes, facts, setting.rounds, setting.seconds)
+    text = json.dumps(result, indent=1, ensure_ascii=False) + "\n"
+    if arguments.json:
+        arguments.json.write_text(text)
+    if arguments.write_docs:
+        RESULTS.parent.mkdir(exist_ok=True)
+        RESULTS.write_text(text)
+        page = report.replace_between_markers(PAGE.read_text(), _page(outcomes, facts, names))
+        PAGE.write_text(page)
+    return 1 if lacking else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

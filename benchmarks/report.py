@@ -1,0 +1,122 @@
+"""Outcomes as tables for a terminal or a page, and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from benchmarks import measure
+from benchmarks.question import Outcome
+
+__all__ = [
+    "BEGIN",
+    "END",
+    "align",
+    "as_json",
+    "bars_table",
+    "markdown",
+    "numbers_table",
+    "replace_between_markers",
+]
+
+BEGIN = "<!-- results: written by `make bench`, do not edit between these marks -->"
+END = "<!-- end of results -->"
+
+Table = list[list[str]]
+
+
+def bars_table(outcomes: Sequence[Outcome]) -> Table:
+    rows: Table = [["what", "bar", "qanat", ""]]
+    words = {True: "meets", False: "**misses**", None: "-"}
+    rows += [
+        [verdict.what, verdict.bar, verdict.value, words[verdict.meets]]
+        for outcome in outcomes
+        for verdict in outcome.verdicts()
+    ]
+    return rows
+
+
+def numbers_table(outcomes: Sequence[Outcome], peers: Sequence[str]) -> Table:
+    """Medians; how far the rounds were apart stands in the JSON."""
+    rows: Table = [["what", "unit", *peers]]
+    for outcome in outcomes:
+        for series in outcome.question.series:
+            samples = outcome.samples[series.name]
+            if any(samples.values()):
+                cells = [
+                    f"{measure.median(samples[peer]):,.{series.digits}f}"
+                    if samples.get(peer)
+                    else "-"
+                    for peer in peers
+                ]
+                rows.append([series.name, series.unit, *cells])
+    return rows
+
+
+def align(table: Table) -> str:
+    """For a terminal: columns of equal width, numbers to the right."""
+    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+    lines = []
+    for row in table:
+        cells = [row[0].ljust(widths[0])]
+        cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        lines.append("  ".join(cells).rstrip().replace("**", ""))
+    return "\n".join(lines)
+
+
+def markdown(table: Table) -> str:
+    head, *rows = table
+    lines = ["| " + " | ".join(head) + " |", "|---" + "|---:" * (len(head) - 1) + "|"]
+    lines += ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def as_json(
+    outcomes: Sequence[Outcome], machine: Mapping[str, str], rounds: int, seconds: float
+) -> dict[str, Any]:
+    return {
+        "machine": dict(machine),
+        "rounds": rounds,
+        "seconds": seconds,
+        "questions": [
+            {
+                "name": outcome.question.name,
+                "series": [
+                    {
+                        "name": series.name,
+                        "unit": series.unit,
+                        "better": series.better,
+                        "peers": {
+                            peer: {
+                                "median": measure.median(values),
+                                "spread": round(measure.spread(values), 4),
+                                "rounds": values,
+                            }
+                            for peer, values in outcome.samples[series.name].items()
+                        },
+                    }
+                    for series in outcome.question.series
+                ],
+                "bars": [
+                    {
+                        "what": verdict.what,
+                        "bar": verdict.bar,
+                        "value": verdict.value,
+                        "meets": verdict.meets,
+                    }
+                    for verdict in outcome.verdicts()
+                ],
+                "failures": dict(outcome.failures),
+            }
+            for outcome in outcomes
+        ],
+    }
+
+
+def replace_between_markers(page: str, text: str) -> str:
+    """The page with its results exchanged; ValueError if it has no place for them."""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError("the page lacks the marks between which results belong")
+    return f"{before}{BEGIN}\n\n{text}\n\n{END}{after}"
