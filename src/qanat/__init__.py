@@ -1,1 +1,97 @@
-"""qanat carries network flows."""
+"""qanat carries network flows: a relay for TCP and UDP, as a library.
+
+::
+
+    endpoint = qanat.Endpoint(listen="127.0.0.1:0", remote="example.com:80")
+    async with qanat.Relay([endpoint]) as relay:
+        print(relay.endpoints[0].address, relay.stats())
+        async for flow in relay.ended():
+            print(flow.client, flow.bytes_up, flow.bytes_down, flow.reason)
+
+What is listed in ``__all__`` is public; everything else may change without notice. Names are loaded
+when they are first used, so that ``import qanat`` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from qanat.config.models import Config, Dns, Endpoint, Limits, Log, Network
+    from qanat.errors import (
+        BindError,
+        ConfigError,
+        ControlError,
+        EngineClosed,
+        Problem,
+        QanatError,
+        RelayStateError,
+    )
+    from qanat.relay.difference import Report
+    from qanat.relay.ended import EndedFlows
+    from qanat.relay.flow import Flow
+    from qanat.relay.notice import Notice
+    from qanat.relay.relay import Relay, RunningEndpoint
+    from qanat.relay.stats import Stats
+
+    __version__: str
+
+__all__ = [
+    "BindError",
+    "Config",
+    "ConfigError",
+    "ControlError",
+    "Dns",
+    "EndedFlows",
+    "Endpoint",
+    "EngineClosed",
+    "Flow",
+    "Limits",
+    "Log",
+    "Network",
+    "Notice",
+    "Problem",
+    "QanatError",
+    "Relay",
+    "RelayStateError",
+    "Report",
+    "RunningEndpoint",
+    "Stats",
+    "__version__",
+]
+
+_HOMES = {
+    "qanat.config.models": ("Config", "Dns", "Endpoint", "Limits", "Log", "Network"),
+    "qanat.errors": (
+        "BindError",
+        "ConfigError",
+        "ControlError",
+        "EngineClosed",
+        "Problem",
+        "QanatError",
+        "RelayStateError",
+    ),
+    "qanat.relay.difference": ("Report",),
+    "qanat.relay.ended": ("EndedFlows",),
+    "qanat.relay.flow": ("Flow",),
+    "qanat.relay.notice": ("Notice",),
+    "qanat.relay.relay": ("Relay", "RunningEndpoint"),
+    "qanat.relay.stats": ("Stats",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        value: object = import_module("qanat._engine").__version__
+    elif name in _HOME_OF:
+        value = getattr(import_module(_HOME_OF[name]), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -7,6 +7,7 @@ imports nothing of the package.
 
 from __future__ import annotations
 
+import copyreg
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, final
@@ -20,6 +21,7 @@ __all__ = [
     "EngineClosed",
     "Problem",
     "QanatError",
+    "RelayStateError",
     "Severity",
 ]
 
@@ -56,6 +58,10 @@ class QanatError(Exception):
     @property
     def message(self) -> str:
         return str(self)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # The default calls the class with ``args``, which most of these constructors don't take.
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +104,6 @@ class ConfigError(QanatError):
         self.problems = tuple(problems)
         super().__init__("\n".join(str(problem) for problem in self.problems), code="config")
 
-    def __reduce__(self) -> tuple[type[ConfigError], tuple[object, ...]]:
-        return type(self), (self.problems,)
-
 
 class BindError(QanatError):
     """An endpoint can't listen. Nothing was changed: what had been bound beside it is closed."""
@@ -113,15 +116,19 @@ class BindError(QanatError):
         self.errno = errno
         self.reason = message
 
-    def __reduce__(self) -> tuple[type[BindError], tuple[object, ...]]:
-        return type(self), (self.endpoint, self.address, self.errno, self.reason)
-
 
 class EngineClosed(QanatError):
     """The engine is gone: the relay was stopped, or this process is a fork of the one it ran in."""
 
     def __init__(self, message: str = "the engine is closed") -> None:
         super().__init__(message, code="closed")
+
+
+class RelayStateError(QanatError):
+    """A relay can't do this now: it runs already, or it does not run."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="state")
 
 
 class ControlError(QanatError):
@@ -132,13 +139,6 @@ class ControlError(QanatError):
 
     def __init__(self, message: str, *, code: str = "refused") -> None:
         super().__init__(message, code=code)
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return _control_error, (str(self), self.code)
-
-
-def _control_error(message: str, code: str) -> ControlError:
-    return ControlError(message, code=code)
 
 
 def _shown(value: object) -> str:

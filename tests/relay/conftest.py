@@ -1,0 +1,19 @@
+"""The fake engine in the place of the native one, for the tests that ask for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import cast
+
+import pytest
+from tests.relay.fake_engine import FakeModule
+
+from qanat.relay import engine
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeModule]:
+    module = FakeModule()
+    monkeypatch.setattr(engine, "_native", lambda: cast("object", module))
+    yield module
+    assert all(made.ended for made in module.made), "a test left an engine running"
