@@ -71,12 +71,12 @@ def test_every_listed_name_is_an_option() -> None:
 def test_all_of_realms_options_are_there() -> None:
     given = {name for parameter in NAMES.values() for name in parameter.opts}
     letters = {f"-{letter}" for letter in "dumt6fzclrxieabnpj"}
-    words = {
+    words = (
         "daemon udp mtcp ntcp ipv6 tfo splice config listen remote through interface "
         "listen-interface listen-transport remote-transport nofile pipe-page pre-conn-hook "
         "log-level log-output dns-mode dns-min-ttl dns-max-ttl dns-cache-size dns-protocol "
         "dns-servers send-proxy send-proxy-version accept-proxy accept-proxy-timeout "
         "tcp-timeout udp-timeout tcp-keepalive tcp-keepalive-probe"
-    }
+    )
     assert letters <= given
-    assert {f"--{word}" for line in words for word in line.split()} <= given
+    assert {f"--{word}" for word in words.split()} <= given

@@ -1,0 +1,412 @@
+"""What a start line of ``qanat relay`` or ``realm`` asks of the running program."""
+
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from shlex import split
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from qanat.cli.main import main
+from qanat.cli.options import relay_options
+from qanat.cli.relay import REALM_FEATURES
+from qanat.cli.strict import StrictOption
+from qanat.relay.planning import plans
+from tests.cli.running import Run
+
+
+@dataclass
+class Asked:
+    """What the program was asked to run."""
+
+    config: Any = None
+    warnings: list[str] = field(default_factory=list)
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
+    """Stands in for the running program: remembers instead of running."""
+    seen = Asked()
+
+    def run(loaded: Any, options: dict[str, Any]) -> int:
+        seen.config = loaded.config
+        seen.warnings = [str(problem) for problem in loaded.warnings]
+        seen.options = options
+        return 0
+
+    program = SimpleNamespace(run=run, ProgramOptions=dict)
+    monkeypatch.setitem(sys.modules, "qanat.relay.program", program)
+    monkeypatch.setattr("qanat.relay.program", program, raising=False)
+    monkeypatch.delenv("REALM_CONF", raising=False)
+    return seen
+
+
+@pytest.fixture
+def wrong(capsys: pytest.CaptureFixture[str], asked: Asked) -> Callable[..., str]:
+    """The first line of complaint about a wrong use, which runs nothing."""
+
+    def line(*words: str, program: str = "qanat") -> str:
+        full = words if program == "realm" else ("relay", *words)
+        assert main(full, program=program) == 2
+        assert asked.config is None
+        return capsys.readouterr().err.splitlines()[0].removeprefix(f"{program}: ")
+
+    return line
+
+
+PAIR = ("-l", "127.0.0.1:5000", "-r", "example.com:80")
+
+
+def test_one_endpoint(asked: Asked) -> None:
+    assert main(["relay", *PAIR], program="qanat") == 0
+    (endpoint,) = asked.config.endpoints
+    assert (endpoint.listen, endpoint.remote) == ("127.0.0.1:5000", "example.com:80")
+    assert asked.options["config_paths"] == []
+    assert asked.options["watch"] is False
+    assert asked.options["daemon"] is False
+    assert asked.options["control"] is None
+
+
+def test_the_exit_code_is_the_programs(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = sys.modules["qanat.relay.program"]
+    monkeypatch.setattr(program, "run", lambda loaded, options: 1)
+    assert main(["relay", *PAIR], program="qanat") == 1
+
+
+def test_what_belongs_to_an_endpoint(asked: Asked) -> None:
+    words = [*PAIR, "-x", "127.0.0.2", "-i", "eth0", "-e", "eth1"]
+    assert main(["relay", *words], program="qanat") == 0
+    (endpoint,) = asked.config.endpoints
+    assert endpoint.through == "127.0.0.2"
+    assert (endpoint.interface, endpoint.listen_interface) == ("eth0", "eth1")
+
+
+def test_several_endpoints(asked: Asked) -> None:
+    words = ["-l", ":1", "-l", ":2", "-r", "a:1", "-r", "b:2"]
+    assert main(["relay", *words], program="qanat") == 0
+    assert [(e.listen, e.remote) for e in asked.config.endpoints] == [(":1", "a:1"), (":2", "b:2")]
+
+
+def test_a_range_of_ports(asked: Asked) -> None:
+    words = ["-l", "127.0.0.1:5000-5002", "-r", "a:6000-6002"]
+    assert main(["relay", *words], program="qanat") == 0
+    found = [(plan.listen, plan.remotes[0].port) for plan in plans(asked.config)]
+    assert found == [
+        ("127.0.0.1:5000", 6000),
+        ("127.0.0.1:5001", 6001),
+        ("127.0.0.1:5002", 6002),
+    ]
+
+
+def test_options_stand_above_the_file(asked: Asked, tmp_path: Path) -> None:
+    file = tmp_path / "relay.toml"
+    file.write_text(
+        "workers = 1\n"
+        "[log]\nlevel = 'warn'\n"
+        "[network]\nudp_timeout = 10\ntcp_timeout = 9\n"
+        "[[endpoints]]\nlisten = '127.0.0.1:1'\nremote = 'a:1'\n"
+        "network = { tcp_timeout = 3, tcp_keepalive = 20 }\n"
+        "[[endpoints]]\nlisten = '127.0.0.1:2'\nremote = 'b:2'\n"
+    )
+    words = split("--tcp-timeout 7 -u --log-level ERROR --workers 2 --idle-timeout 1.5")
+    assert main(["relay", "-c", str(file), *words], program="qanat") == 0
+    first, second = plans(asked.config)
+    for plan in (first, second):
+        assert plan.tcp is not None and plan.udp is not None
+        assert plan.tcp.connect_timeout == 7
+        assert plan.tcp.idle_timeout == 1.5
+        assert plan.udp.timeout == 10
+    assert first.tcp is not None and first.tcp.keepalive == 20
+    assert asked.config.log.level == "error"
+    assert asked.config.workers == 2
+    assert asked.options["config_paths"] == [file]
+
+
+def test_keepalive_and_its_probes_are_two_things(asked: Asked) -> None:
+    words = [*PAIR, "--tcp-keepalive", "200", "--tcp-keepalive-probe", "5"]
+    assert main(["relay", *words], program="qanat") == 0
+    (plan,) = plans(asked.config)
+    assert plan.tcp is not None
+    assert (plan.tcp.keepalive, plan.tcp.keepalive_probes) == (200, 5)
+
+
+def test_every_override_reaches_the_plans(asked: Asked) -> None:
+    words = split(
+        "-tum6 -p 32 --dns-mode IPV6_only --dns-min-ttl 1 --dns-max-ttl 2 --dns-cache-size 3 "
+        "--dns-protocol TCP --udp-timeout 4 --linger 0.5 --max-connections 5 "
+        "--max-connection-rate 6 --max-connections-per-client 7 --max-associations 8 "
+        "--send-proxy false --accept-proxy=false --send-proxy-version 1 --accept-proxy-timeout 9 "
+        "--log-output stderr"
+    )
+    servers = ["--dns-servers", "192.0.2.1, [2001:db8::1]:5353"]
+    assert main(["relay", *PAIR, *words, *servers], program="qanat") == 0
+    (plan,) = plans(asked.config)
+    assert plan.tcp is None
+    assert plan.udp is not None and plan.udp.timeout == 4
+    assert plan.ipv6_only
+    assert plan.resolver.mode == "ipv6_only"
+    assert plan.resolver.protocol == "tcp"
+    assert (plan.resolver.min_ttl, plan.resolver.max_ttl, plan.resolver.cache_size) == (1, 2, 3)
+    assert plan.resolver.nameservers == ("192.0.2.1:53", "[2001:db8::1]:5353")
+    limits = plan.limits
+    assert (limits.connections, limits.connection_rate) == (5, 6)
+    assert (limits.connections_per_client, limits.associations) == (7, 8)
+    assert asked.config.pipe_page == 32
+    assert asked.config.log.output == "stderr"
+
+
+def test_multipath_is_for_both_sides(asked: Asked) -> None:
+    assert main(["relay", *PAIR, "-m", "--linger", "2"], program="qanat") == 0
+    (plan,) = plans(asked.config)
+    assert plan.tcp is not None
+    assert plan.tcp.accept_mptcp and plan.tcp.send_mptcp
+    assert plan.tcp.linger == 2
+
+
+def test_what_the_program_itself_is_asked(asked: Asked, tmp_path: Path) -> None:
+    words = [
+        *("--drain", "2.5", "--watch", "--control", "off", "--metrics", "127.0.0.1:9100", "-d"),
+        *("--pid-file", str(tmp_path / "pid"), "-n", "4096", "--log-format", "json"),
+    ]
+    assert main(["relay", *PAIR, *words], program="qanat") == 0
+    options = asked.options
+    assert options["drain"] == 2.5
+    assert options["watch"] is True
+    assert options["control"] is False
+    assert options["metrics"] == "127.0.0.1:9100"
+    assert options["daemon"] is True
+    assert options["nofile"] == 4096
+    assert options["log_format"] == "json"
+    assert str(options["pid_file"]) == str(tmp_path / "pid")
+
+
+def test_the_path_of_the_control_socket(asked: Asked) -> None:
+    assert main(["relay", *PAIR, "--control", "/run/x.sock"], program="qanat") == 0
+    assert str(asked.options["control"]) == "/run/x.sock"
+
+
+def test_the_configuration_can_be_read_again_with_the_same_options(
+    asked: Asked, tmp_path: Path
+) -> None:
+    file = tmp_path / "relay.toml"
+    file.write_text("[[endpoints]]\nlisten = '127.0.0.1:1'\nremote = 'a:1'\n")
+    assert main(["relay", "-c", str(file), "-u"], program="qanat") == 0
+    file.write_text("[[endpoints]]\nlisten = '127.0.0.1:2'\nremote = 'a:1'\n")
+    (plan,) = plans(asked.options["reloader"]().config)
+    assert plan.listen == "127.0.0.1:2"
+    assert plan.udp is not None
+
+
+def test_addresses_beside_a_file_are_ignored_and_said_so(
+    asked: Asked, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "relay.toml"
+    file.write_text("[[endpoints]]\nlisten = '127.0.0.1:1'\nremote = 'a:1'\n")
+    assert main(["relay", "-c", str(file), *PAIR, "-a", "ws"], program="qanat") == 0
+    assert [endpoint.listen for endpoint in asked.config.endpoints] == ["127.0.0.1:1"]
+    assert capsys.readouterr().err.splitlines() == [
+        "qanat: warning: -l/--listen is ignored: -c is given",
+        "qanat: warning: -r/--remote is ignored: -c is given",
+        "qanat: warning: -a/--listen-transport is ignored: -c is given",
+    ]
+
+
+def test_old_flags_are_accepted_with_a_notice(
+    asked: Asked, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["relay", *PAIR, "-fz"], program="qanat") == 0
+    assert asked.config is not None
+    assert capsys.readouterr().err.splitlines() == [
+        "qanat: warning: -f/--tfo has no effect any more",
+        "qanat: warning: -z/--splice has no effect any more",
+    ]
+
+
+def test_quick_start_needs_no_address(asked: Asked) -> None:
+    assert main(["relay", "--quick-start"], program="qanat") == 0
+    assert asked.options["quickstart"] is True
+
+
+def test_quick_start_excludes_addresses(wrong: Callable[..., str]) -> None:
+    assert wrong("--quick-start", *PAIR) == "--quick-start excludes -l/--listen"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["-l", ":1"], "-r/--remote is missing: give -c, or -l with -r"),
+        (["-r", "a:1"], "-l/--listen is missing: give -c, or -l with -r"),
+        (["-u"], "-l/--listen is missing: give -c, or -l with -r"),
+        ([*PAIR, "-l", ":2"], "2 x -l but 1 x -r: each -l needs its own -r"),
+        ([*PAIR, "stray"], "unexpected word: stray"),
+        ([*PAIR, "-a", "ws"], "-a/--listen-transport is not yet supported"),
+        ([*PAIR, "-b", "tls"], "-b/--remote-transport is not yet supported"),
+        ([*PAIR, "-j", "x.so"], "-j/--pre-conn-hook is not yet supported"),
+        ([*PAIR, "--send-proxy"], "--send-proxy is not yet supported"),
+        ([*PAIR, "--accept-proxy", "true"], "--accept-proxy is not yet supported"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_use(wrong: Callable[..., str], words: list[str], message: str) -> None:
+    assert wrong(*words) == message
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (["-l", "127.0.0.1", "-r", "a:1"], "-l/--listen"),
+        (["-l", "127.0.0.1:70000", "-r", "a:1"], "-l/--listen"),
+        (["-l", ":1", "-r", "http://a"], "-r/--remote"),
+        (["-l", ":1", "-r", "a"], "-r/--remote"),
+        ([*PAIR, "-x", "1.2.3.4:5:6"], "-x/--through"),
+        ([*PAIR, "-i", "a/b"], "-i/--interface"),
+        (["-l", ":1-3", "-r", "a:1-2"], "-r/--remote"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_wrong_address_names_its_option(
+    wrong: Callable[..., str], words: list[str], option: str
+) -> None:
+    assert wrong(*words).startswith(f"invalid value for {option}: '")
+
+
+NUMBERS = [
+    parameter.opts[-1]
+    for parameter in relay_options()
+    if isinstance(parameter, StrictOption) and parameter.metavar in ("N", "SECONDS")
+]
+
+
+@pytest.mark.parametrize("option", NUMBERS)
+def test_a_wrong_number_names_its_option(wrong: Callable[..., str], option: str) -> None:
+    message = wrong(*PAIR, option, "many")
+    assert message.startswith("invalid value for ")
+    assert f"'{option}'" in message
+
+
+@pytest.mark.parametrize("option", ["--log-level", "--dns-mode", "--dns-protocol", "--log-format"])
+def test_a_wrong_word_is_answered_with_the_right_ones(
+    wrong: Callable[..., str], option: str
+) -> None:
+    message = wrong(*PAIR, option, "loud")
+    assert f"'{option}'" in message
+    assert "is not one of" in message
+
+
+def test_the_variable_comes_first(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(
+        "REALM_CONF",
+        '{"network": {"use_udp": true}, "endpoints": [{"local": ":7", "remote": "a:7"}]}',
+    )
+    assert main(["relay", *PAIR, "--udp-timeout", "8"], program="qanat") == 0
+    (plan,) = plans(asked.config)
+    assert plan.listen.endswith(":7")
+    assert plan.udp is not None and plan.udp.timeout == 8
+    assert "-l/--listen is ignored: REALM_CONF is set" in capsys.readouterr().err
+
+
+def test_the_variable_needs_no_words(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REALM_CONF", "[[endpoints]]\nlisten = ':7'\nremote = 'a:7'\n")
+    assert main([], program="realm") == 0
+    assert len(asked.config.endpoints) == 1
+
+
+def test_a_wrong_variable_is_an_error(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("REALM_CONF", '{"endpoints": [{"listen": ":7"}]}')
+    assert main(["relay", *PAIR], program="qanat") == 1
+    assert asked.config is None
+    err = capsys.readouterr().err
+    assert "REALM_CONF" in err
+    assert "remote" in err
+
+
+def test_a_missing_file_is_an_error(qanat: Run, tmp_path: Path) -> None:
+    ran = qanat("relay", "-c", str(tmp_path / "none.toml"))
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert ran.stderr.startswith("qanat: ")
+    assert "none.toml" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+# --- as realm ---------------------------------------------------------------------------------
+
+
+def test_realm_without_words_shows_its_help_as_an_error(realm: Run) -> None:
+    ran = realm()
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr.startswith("Usage: realm [FLAGS] [OPTIONS]")
+
+
+@pytest.mark.parametrize("words", [["-h"], ["--help"], ["-v", "-h"], ["-duh"]], ids=" ".join)
+def test_realm_help_wins(realm: Run, words: list[str]) -> None:
+    ran = realm(*words, REALM_CONF="no configuration")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout.startswith("Usage: realm [FLAGS] [OPTIONS]")
+    assert [line for line in ran.stdout.splitlines() if len(line) > 80] == []
+
+
+@pytest.mark.parametrize("words", [["-v"], ["--version"], ["-u", "-v", "-d"]], ids=" ".join)
+def test_realm_version_has_realms_shape(realm: Run, words: list[str]) -> None:
+    ran = realm(*words, REALM_CONF="no configuration")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert re.fullmatch(r"Realm \S+ (\[[a-z-]+\])+\n", ran.stdout)
+    assert re.findall(r"\[([a-z-]+)\]", ran.stdout) == list(REALM_FEATURES)
+
+
+def test_realm_version_may_be_given_once(realm: Run) -> None:
+    assert realm("-vv").returncode == 2
+
+
+def test_realm_relays(asked: Asked) -> None:
+    assert main(PAIR, program="/usr/bin/realm") == 0
+    assert len(asked.config.endpoints) == 1
+
+
+@pytest.mark.parametrize("program", ["realm-x", "qanat", "myrealm", "realm2"])
+def test_only_realm_is_realm(program: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([], program=program) == 2
+    assert capsys.readouterr().err.startswith("Usage: qanat")
+
+
+def test_realm_converts(realm: Run, tmp_path: Path) -> None:
+    old = tmp_path / "old.json"
+    old.write_text(
+        '{"listening_addresses": ["0.0.0.0"], "listening_ports": ["8080-8081"],'
+        ' "remote_addresses": ["a", "b"], "remote_ports": ["443"]}'
+    )
+    ran = realm("convert", "-t", "json", str(old), REALM_CONF="no configuration")
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout == (
+        '{"endpoints":[{"listen":"0.0.0.0:8080","remote":"a:443"},'
+        '{"listen":"0.0.0.0:8081","remote":"b:443"}]}\n'
+    )
+
+
+def test_realm_convert_needs_a_file(realm: Run) -> None:
+    ran = realm("convert")
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr.startswith("realm: missing argument 'CONFIG'")
+
+
+def test_realm_convert_has_a_help(realm: Run) -> None:
+    ran = realm("convert", "-h")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout.startswith("Usage: realm convert")
+
+
+def test_realm_api_is_not_yet_there(wrong: Callable[..., str]) -> None:
+    assert wrong("api", "-p", "8080", program="realm") == "'api' is not yet supported"
+
+
+def test_realm_knows_no_other_command(wrong: Callable[..., str]) -> None:
+    message = wrong("-u", "convrt", "x", program="realm")
+    assert message == "no such command: convrt; did you mean 'convert'?"
