@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, TypeAlias, get_args, get_origin
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from qanat.config.models import HIGHEST, Model
+from qanat.config.models import Model
 from qanat.config.places import KeyPath, Place, dotted, printable
 from qanat.errors import ABSENT, Problem
 
@@ -119,7 +119,8 @@ def _words_for(
         case "float_type" | "finite_number":
             return f"must be {_range(field, 'a number')}{_found(value)}", _as_number(value)
         case "greater_than_equal" | "less_than_equal":
-            return f"must be {_range(field, 'a number')}", None
+            whole = field is None or field.annotation is not float
+            return f"must be {_range(field, 'a whole number' if whole else 'a number')}", None
         case "string_type":
             return f"must be text{_found(value)}", _as_text(value, str(key))
         case "string_too_short":
@@ -157,9 +158,6 @@ def _literals(annotation: object) -> tuple[str, ...]:
 
 def _range(field: FieldInfo | None, what: str) -> str:
     low, high = _bounds(field)
-    if low == 0 and high == HIGHEST:
-        # The bound is there so that nothing overflows; nobody is to be bored with it.
-        return f"{what} from 0 to {HIGHEST}"
     if low is not None and high is not None and high - low == 1:
         return f"{low} or {high}"
     if low is not None and high is not None:

@@ -1,0 +1,214 @@
+"""What can be told only of a whole configuration: keys that contradict or disturb one another.
+
+Pure; asks the origins where things stand.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from typing import Final, TypeAlias
+
+from qanat.config.address import Host, HostName
+from qanat.config.explain import simple
+from qanat.config.models import Config, Endpoint
+from qanat.config.origins import Origins
+from qanat.config.places import KeyPath, dotted
+from qanat.errors import ABSENT, Problem
+
+__all__ = ["check"]
+
+_Place: TypeAlias = tuple[str, Host, str | None]
+"""A protocol, a host and a device: within it each port can be had once."""
+
+_HERE: Final = frozenset({"localhost", "localhost."})
+
+
+def check(config: Config, origins: Origins) -> list[Problem]:
+    """Errors and warnings. Each endpoint's ``network`` must be complete."""
+    return [
+        *_dns(config, origins),
+        *_taken(config, origins),
+        *_Warnings(config, origins).all(),
+    ]
+
+
+def _dns(config: Config, origins: Origins) -> Iterator[Problem]:
+    dns = config.dns
+    if dns.min_ttl <= dns.max_ttl:
+        return
+    if "min_ttl" in dns.model_fields_set:
+        unset = "" if "max_ttl" in dns.model_fields_set else ", its default"
+        message = f"must not be above max_ttl ({dns.max_ttl}{unset})"
+        yield origins.problem(("dns", "min_ttl"), message, value=dns.min_ttl)
+    else:
+        message = f"must not be below min_ttl ({dns.min_ttl})"
+        yield origins.problem(("dns", "max_ttl"), message, value=dns.max_ttl)
+
+
+def _taken(config: Config, origins: Origins) -> Iterator[Problem]:
+    """Listening addresses that two endpoints want.
+
+    The kernel would not refuse: an engine of several threads shares its ports with itself, and
+    each endpoint would get some of the clients.
+    """
+    wanted: dict[_Place, list[tuple[int, int, int]]] = defaultdict(list)
+    for number, endpoint in enumerate(config.endpoints):
+        listen = endpoint.listen_address
+        if listen.ports.first == 0:
+            continue
+        for protocol in _protocols(endpoint):
+            group = (protocol, listen.host, endpoint.listen_interface)
+            wanted[group].append((listen.ports.first, listen.ports.last, number))
+    clashes: dict[int, tuple[str, int, int]] = {}
+    for (protocol, *_), spans in wanted.items():
+        spans.sort(key=lambda span: (span[0], span[2]))
+        highest, holder = 0, -1
+        for first, last, number in spans:
+            if first <= highest:
+                later, earlier = max(number, holder), min(number, holder)
+                clashes.setdefault(later, (protocol, first, earlier))
+            if last > highest:
+                highest, holder = last, number
+    for number in sorted(clashes):
+        protocol, port, other = clashes[number]
+        endpoint = config.endpoints[number]
+        yield origins.problem(
+            ("endpoints", number, "listen"),
+            f"{protocol} port {port} is taken by {_where(origins, other)} already",
+            value=simple(endpoint.listen),
+        )
+
+
+def _where(origins: Origins, number: int) -> str:
+    written, place = origins.locate(("endpoints", number))
+    if place.line is None:
+        return dotted(written)
+    return f"{dotted(written)} in line {place.line}" + (
+        f" of {place.file}"
+        if len({source.document.file for source, _ in origins.endpoints}) > 1
+        else ""
+    )
+
+
+def _protocols(endpoint: Endpoint) -> list[str]:
+    network = endpoint.network
+    names = [] if network.no_tcp else ["TCP"]
+    return [*names, "UDP"] if network.use_udp else names
+
+
+@dataclass(slots=True)
+class _Topic:
+    """One warning, which many endpoints may give rise to."""
+
+    path: KeyPath
+    message: str
+    hint: str | None
+    value: object
+    numbers: list[int] = field(default_factory=list)
+
+
+class _Warnings:
+    def __init__(self, config: Config, origins: Origins) -> None:
+        self._config = config
+        self._origins = origins
+        self._groups: dict[str, _Topic] = {}
+
+    def all(self) -> Iterator[Problem]:
+        for number, endpoint in enumerate(self._config.endpoints):
+            self._endpoint(number, endpoint)
+        for group in self._groups.values():
+            others = len(group.numbers) - 1
+            more = "" if others == 0 else f" (and in {others} more)"
+            yield self._origins.problem(
+                group.path,
+                f"{group.message}{more}",
+                value=group.value,
+                hint=group.hint,
+                severity="warning",
+            )
+
+    def _endpoint(self, number: int, endpoint: Endpoint) -> None:
+        network = endpoint.network
+        if network.no_tcp and not network.use_udp:
+            self._add(
+                number,
+                "no_tcp",
+                "neither TCP nor UDP is left: the endpoint does nothing",
+                "use_udp = true relays UDP",
+                True,
+            )
+        if network.use_udp and network.udp_timeout == 0:
+            self._add(
+                number,
+                "udp_timeout",
+                "UDP associations never end of themselves",
+                "max_associations alone bounds them",
+                0,
+            )
+        if endpoint.extra_remotes and endpoint.balance.partition(":")[0].strip() == "off":
+            self._add(
+                number,
+                "extra_remotes",
+                "is not used while balance is off: flows go to remote alone",
+                None,
+                None,
+            )
+        if _protocols(endpoint) and _returns(endpoint):
+            self._add(
+                number,
+                "remote",
+                "is the endpoint's own listening address: flows would come back for ever",
+                None,
+                simple(endpoint.remote),
+            )
+
+    def _add(self, number: int, key: str, message: str, hint: str | None, value: object) -> None:
+        path: KeyPath = ("endpoints", number, key)
+        if key in ("no_tcp", "udp_timeout"):
+            path = self._network_path(number, key)
+        group = self._groups.setdefault(
+            f"{key} {message}", _Topic(path, message, hint, ABSENT if value is None else value)
+        )
+        group.numbers.append(number)
+
+    def _network_path(self, number: int, key: str) -> KeyPath:
+        """The key in the endpoint's own table, or in the file's."""
+        own: KeyPath = ("endpoints", number, "network", key)
+        if ("network", key) not in self._origins.fields:
+            return own
+        source, local = self._origins.endpoints[number]
+        entries = source.content.get("endpoints", [])
+        table = entries[local].get("network") if local < len(entries) else None
+        return own if isinstance(table, dict) and key in table else ("network", key)
+
+
+def _returns(endpoint: Endpoint) -> bool:
+    listen, remote = endpoint.listen_address, endpoint.remote_address
+    if endpoint.listen_interface or endpoint.interface or listen.ports.first == 0:
+        return False
+    if len(remote.ports) == 1:
+        same_port = remote.ports.first in listen.ports
+    else:
+        same_port = listen.ports == remote.ports
+    return same_port and _hears(listen.host, remote.host, endpoint.network.ipv6_only)
+
+
+def _hears(listen: Host, remote: Host, ipv6_only: bool) -> bool:
+    """Whether a listener on one host surely takes what is sent to the other."""
+    if listen == remote:
+        return True
+    if isinstance(listen, HostName):
+        return False
+    if isinstance(remote, HostName):
+        return remote.name.lower() in _HERE and (
+            listen.is_unspecified or listen == ip_address("127.0.0.1")
+        )
+    both = listen.version == 6 and listen.is_unspecified and not ipv6_only
+    if listen.version != remote.version and not both:
+        return False
+    here = remote.is_loopback or remote.is_unspecified
+    # 127.0.0.2 may well be listened on by someone else while we have 127.0.0.1.
+    return here and (listen.is_unspecified or (listen.is_loopback and remote.is_unspecified))
