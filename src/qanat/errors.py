@@ -142,5 +142,10 @@ class ControlError(QanatError):
 
 
 def _shown(value: object) -> str:
+    # As a configuration has it, which is not as Python has it.
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
     text = f'"{value}"' if isinstance(value, str) else repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
