@@ -13,6 +13,9 @@ from benchmarks.relayed import site
 
 __all__ = ["QUESTION"]
 
+PINGS = 8
+BULKS = 8
+
 _P50 = "beside 8 bulk flows: ping-pong p50"
 _P99 = "beside 8 bulk flows: ping-pong p99"
 _BULK = "beside ping-pong: bulk rate"
@@ -27,7 +30,7 @@ def _open(peer: Peer, setting: Setting) -> Iterator[Sample]:
                 "bulk",
                 here.address("discard"),
                 direction="up",
-                connections=8,
+                connections=BULKS,
                 # Around the ping-pong on both sides, so that every round trip meets the bulk.
                 seconds=setting.seconds + setting.warm_up + 0.6,
                 warm_up=0.2,
@@ -36,7 +39,7 @@ def _open(peer: Peer, setting: Setting) -> Iterator[Sample]:
                 ping = generator.client(
                     "ping-pong",
                     here.address("echo"),
-                    connections=4,
+                    connections=PINGS,
                     size=64,
                     seconds=setting.seconds,
                     warm_up=setting.warm_up + 0.2,
