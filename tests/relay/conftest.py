@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import cast
 
 import pytest
-from tests.relay.fake_engine import FakeModule
 
 from qanat.relay import engine
+from tests.relay.fake_engine import FakeModule
 
 
 @pytest.fixture

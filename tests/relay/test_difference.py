@@ -5,10 +5,10 @@ from dataclasses import fields, replace
 
 import pytest
 from hypothesis import given
-from tests.relay.strategies import plan_lists, plan_sets, plans
 
 from qanat.plan import EndpointPlan, LimitsPlan, RemotePlan, TcpPlan, UdpPlan
 from qanat.relay.difference import Difference, changes, difference, sockets
+from tests.relay.strategies import plan_lists, plan_sets, plans
 
 TO_A = (RemotePlan(host="a", port=1),)
 TO_B = (RemotePlan(host="b", port=2),)

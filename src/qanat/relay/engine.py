@@ -55,8 +55,12 @@ class _Shared:
         self.native = native
         self.pipe_size = pipe_size
         self.sinks: dict[int, Sink] = {}
+        self.joining = 0
+        """Groups that are being opened and have no sink yet."""
         self.gone: str | None = None
         """Why the engine can't be used any more."""
+        # Looked up while everything is there: at interpreter exit imports fail.
+        self._error: type[Exception] = _native().EngineError
         self.rounds = 0
         """How many times the events thread came back from fetching and has dispatched it all."""
         self._thread = threading.Thread(target=self._fetch, name="qanat-events", daemon=True)
@@ -96,8 +100,8 @@ class _Shared:
         while True:
             try:
                 batch = self.native.next_events(_FETCH_SECONDS)
-            except _native().EngineError as error:
-                if error.code != "closed":
+            except self._error as error:
+                if getattr(error, "code", None) != "closed":
                     _logger.exception("the engine gives no events any more")
                 return
             self._dispatch(batch)
@@ -243,13 +247,15 @@ def open_group(limits: LimitsPlan, sink: Sink, *, workers: int = 0, pipe_size: i
     """
     with _lock:
         shared = _running(workers, pipe_size)
-        try:
-            with _translated():
-                id = shared.native.open_group(to_json(limits))
-            shared.sinks[id] = sink
-        except BaseException:
-            _forget_if_idle(shared)
-            raise
+        shared.joining += 1
+    try:
+        with _translated():
+            id = shared.native.open_group(to_json(limits))
+        shared.sinks[id] = sink
+    finally:
+        with _lock:
+            shared.joining -= 1
+        _end_if_idle(shared)
     running = shared.native.workers
     if workers not in (0, running) or pipe_size not in (0, shared.pipe_size):
         warnings.warn(
@@ -272,22 +278,15 @@ def _running(workers: int, pipe_size: int) -> _Shared:
     return _current
 
 
-def _forget_if_idle(shared: _Shared) -> bool:
-    """Under the lock: whether the caller is to end this engine, as nobody can join it now."""
-    global _current
-    if shared.sinks or _current is not shared:
-        return False
-    _current = None
-    return True
-
-
 def _end_if_idle(shared: _Shared) -> None:
+    global _current
     with _lock:
-        idle = _forget_if_idle(shared)
-    # Not under the lock: a callback that the end waits for may want to open a group.
-    if idle:
-        shared.end("the relay was stopped")
-        _alive.discard(shared)
+        if shared.sinks or shared.joining or _current is not shared:
+            return
+        _current = None
+    # Not under the lock, for which the events thread may be waiting.
+    shared.end("the relay was stopped")
+    _alive.discard(shared)
 
 
 def _at_exit() -> None:
