@@ -54,8 +54,7 @@ def load(
     """Read a configuration from ``path`` (a file, a folder or a pipe) or from ``text``.
 
     ``name`` is what messages call the text. With ``overrides`` the command line's values are
-    applied and what is warned of is what will be run. Each endpoint's ``network`` comes back
-    complete.
+    applied, and what is warned of is what will be run.
 
     Raises ConfigError with every mistake; warnings are among its problems.
     """
@@ -117,11 +116,12 @@ class _Reading:
                 )
             )
         try:
-            config = effective(config) if overrides is None else apply_overrides(config, overrides)
+            if overrides is not None:
+                config = apply_overrides(config, overrides)
         except ConfigError as error:
             self._refuse(error.problems)
         else:
-            self._problems += check(config, self._origins)
+            self._problems += check(effective(config), self._origins)
         # The same mistake in a text that is used many times is one mistake.
         problems = list(dict.fromkeys(self._problems))
         if _has(problems, "error"):

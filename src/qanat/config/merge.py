@@ -14,7 +14,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from qanat.config.explain import explain
-from qanat.config.models import Config, Dns, Limits, Log, Model, Network
+from qanat.config.models import Config, Dns, Endpoint, Limits, Log, Model, Network
 from qanat.config.places import KeyPath, Place
 from qanat.errors import ConfigError, Problem
 
@@ -107,17 +107,26 @@ def combine(parts: Sequence[Config]) -> Config:
 
 def effective(config: Config) -> Config:
     """The same configuration with each endpoint's ``network`` complete. Twice is as once."""
-    return _folded(config, config.network, ())
+    common = _given(config.network)
+    if not common:
+        return config
+    endpoints = []
+    for endpoint in config.endpoints:
+        own = _given(endpoint.network)
+        # Most endpoints have no table of their own; they share one object.
+        merged = Network.model_construct(**(common | own)) if own else config.network
+        endpoints.append(endpoint.model_copy(update={"network": merged}))
+    return config.model_copy(update={"endpoints": endpoints})
 
 
 def apply_overrides(config: Config, overrides: Overrides) -> Config:
-    """The configuration as the command line wants it, each endpoint's ``network`` complete.
+    """The configuration as the command line wants it.
 
     Raises ConfigError, whose keys are the options' names, when a value is not acceptable.
     """
     values, options = _spread(overrides)
     if not values:
-        return effective(config)
+        return config
     try:
         wanted = Config.model_validate(values, context={"part": True})
     except ValidationError as error:
@@ -129,9 +138,10 @@ def apply_overrides(config: Config, overrides: Overrides) -> Config:
         if name in wanted.model_fields_set:
             updates[name] = _first_wins(model, [getattr(wanted, name), getattr(config, name)])
     _check_dns(updates.get("dns"), options)
-    network = updates.get("network", config.network)
-    forced = tuple(sorted(wanted.network.model_fields_set))
-    return _folded(config.model_copy(update=updates), network, forced)
+    if "network" in updates:
+        forced = _given(wanted.network)
+        updates["endpoints"] = [_forced(endpoint, forced) for endpoint in config.endpoints]
+    return config.model_copy(update=updates)
 
 
 def _first_wins(model: type[Model], tables: Sequence[Model]) -> Model:
@@ -145,19 +155,13 @@ def _given(table: Model) -> dict[str, Any]:
     return {key: getattr(table, key) for key in table.model_fields_set}
 
 
-def _folded(config: Config, network: Network, forced: Sequence[str]) -> Config:
-    """``forced`` keys of ``network`` win over an endpoint's own."""
-    common = _given(network)
-    if not common:
-        return config
-    upper = {key: common[key] for key in forced}
-    endpoints = []
-    for endpoint in config.endpoints:
-        own = _given(endpoint.network)
-        # Most endpoints have no table of their own; they share one object.
-        merged = Network.model_construct(**(common | own | upper)) if own else network
-        endpoints.append(endpoint.model_copy(update={"network": merged}))
-    return config.model_copy(update={"endpoints": endpoints})
+def _forced(endpoint: Endpoint, forced: dict[str, Any]) -> Endpoint:
+    """What the endpoint says itself would win over the common table, so it is told here too."""
+    own = _given(endpoint.network)
+    if own.keys().isdisjoint(forced):
+        return endpoint
+    told = {key: forced.get(key, value) for key, value in own.items()}
+    return endpoint.model_copy(update={"network": Network.model_construct(**told)})
 
 
 def _spread(overrides: Overrides) -> tuple[dict[str, Any], dict[KeyPath, str]]:
