@@ -5,7 +5,6 @@ SHELL := /bin/sh
 .PHONY: help run dev test lint format docs bench fuzz soak wheel clean machine
 
 ARGS ?=
-SECONDS ?=
 VENV := .venv
 
 help: ## this list
@@ -15,16 +14,16 @@ help: ## this list
 machine:
 	@tools/machine
 
-run: machine ## build what changed and run a relay: ARGS="-l :5000 -r example.com:80", or none for a first look
+run: machine ## build what changed, and run a relay: ARGS="-l :5000 -r example.com:80"
 	@tools/venv $(VENV) any runtime
 	@tools/engine $(VENV)
 	@exec $(VENV)/bin/qanat relay $(if $(ARGS),$(ARGS),--quick-start)
 
-dev: machine ## the environment for working on qanat (.venv with every tool, the engine built)
+dev: machine ## the environment for working on qanat: .venv with every tool, the engine
 	@tools/venv $(VENV) any runtime dev
 	@tools/engine $(VENV)
 
-test: machine ## everything: Rust tests, then Python tests on the built wheel, 3.11 and 3.13 (ARGS go to pytest)
+test: machine ## Rust tests, then Python tests on the built wheel; ARGS="-k name" go to pytest
 	@tools/test $(ARGS)
 
 lint: machine ## formatting, lints and types, changing nothing
@@ -36,6 +35,21 @@ format: machine ## format both languages and apply the safe fixes
 	@cargo fmt --all
 	@$(VENV)/bin/ruff check --quiet --fix . || true
 	@$(VENV)/bin/ruff format --quiet .
+
+bench: machine ## measure us and others side by side, writing docs/performance.md
+	@tools/venv $(VENV) any runtime dev
+	@tools/engine $(VENV) wheel
+	@$(VENV)/bin/python -m benchmarks $(ARGS)
+
+fuzz: machine ## fuzz everything that reads bytes, 60 s each, or ARGS=SECONDS
+	@tools/venv $(VENV) any runtime dev
+	@tools/engine $(VENV)
+	@tools/fuzz $(or $(ARGS),60)
+
+soak: machine ## ten minutes of load with random faults, or ARGS=SECONDS; nothing may leak
+	@tools/venv $(VENV) any runtime dev
+	@tools/engine $(VENV)
+	@QANAT_SOAK_SECONDS=$(or $(ARGS),600) $(VENV)/bin/python -m pytest -q -s --timeout 0 tests/e2e/test_soak.py
 
 wheel: machine ## a release wheel with link-time optimisation, in dist/
 	@tools/venv $(VENV) any runtime dev
