@@ -2,4 +2,16 @@
 //!
 //! `py/` is the border to Python; nothing else imports pyo3.
 
+pub mod abilities;
+pub mod engine;
+pub mod error;
+pub mod flow;
+pub mod net;
 pub mod plan;
+pub mod relay;
+pub mod resolve;
+pub mod runtime;
+pub mod shared;
+
+#[cfg(feature = "python")]
+mod py;
