@@ -11,14 +11,16 @@ import fcntl
 import os
 import socket
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from qanat.errors import ConfigError, ControlError, Problem, QanatError
 from qanat.observe.control import SOCKET_NAME, is_live, own_directory
 from qanat.observe.http import Handler, Request, Response, json_response
+from qanat.relay.difference import Report
 
 __all__ = ["ControlSocket", "Controlled", "control_routes", "metrics_routes"]
 
@@ -34,14 +36,14 @@ class Controlled(Protocol):
 
     def stats(self) -> dict[str, Any]: ...
 
-    def version(self) -> dict[str, Any]: ...
+    def about(self) -> dict[str, Any]: ...
 
     def metrics(self) -> Response: ...
 
     def kill(self, flow: int) -> bool: ...
 
-    async def reload(self) -> Mapping[str, Sequence[str]]:
-        """What was done, by word. :raises QanatError: nothing was."""
+    async def reload(self) -> Report:
+        """:raises QanatError: nothing was changed."""
 
     def stop(self, *, now: bool) -> int:
         """Begin to stop; how many flows there are still."""
@@ -152,13 +154,13 @@ def control_routes(controlled: Controlled) -> Handler:
             case "GET", ["stats"]:
                 return json_response(await _aside(controlled.stats))
             case "GET", ["version"]:
-                return json_response(controlled.version())
+                return json_response(controlled.about())
             case "GET" | "HEAD", ["metrics"]:
                 return await _aside(controlled.metrics)
             case "POST", ["flows", number, "kill"]:
                 return _kill(controlled, number)
             case "POST", ["reload"]:
-                return json_response(dict(await controlled.reload()))
+                return json_response(asdict(await controlled.reload()))
             case "POST", ["stop"]:
                 now = request.query.get("now", "false").lower() in ("1", "true", "yes")
                 return json_response({"flows": controlled.stop(now=now)})
