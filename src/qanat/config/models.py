@@ -197,12 +197,13 @@ class Model(_Root):
 class Log(Model):
     """What is written down while the relay runs, and where to."""
 
-    level: LogLevel = "off"
+    level: LogLevel = "warn"
     """How much is logged. `info` has a line for each flow that ended; `off` says nothing."""
 
     output: Text = "stdout"
     """`stdout`, `stderr`, or the path of a file that is appended to and created when missing. The
-    file is opened again on SIGUSR1, for rotation."""
+    file is opened again on SIGUSR1, for rotation. While the file says neither `level` nor `output`,
+    warnings go to stderr."""
 
     format: LogFormat = "text"
     """`text` for people, `json` for one JSON object a line."""
