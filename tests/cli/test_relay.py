@@ -160,6 +160,45 @@ def test_every_override_reaches_the_plans(asked: Asked) -> None:
     assert asked.config.log.output == "stderr"
 
 
+def test_zero_is_a_value(asked: Asked) -> None:
+    words = split(
+        "-u --tcp-timeout 0 --udp-timeout 0 --tcp-keepalive 0 --linger 0 --drain 0 "
+        "--max-associations 0"
+    )
+    assert main(["relay", *PAIR, *words], program="qanat") == 0
+    (plan,) = plans(asked.config)
+    assert plan.tcp is not None and plan.udp is not None
+    assert (plan.tcp.connect_timeout, plan.tcp.keepalive, plan.tcp.linger) == (0, 0, 0)
+    assert plan.udp.timeout == 0
+    assert plan.limits.associations == 0
+    assert asked.config.drain == 0
+    assert asked.options["drain"] == 0
+
+
+def test_pipes_of_no_size_are_adaptive(asked: Asked) -> None:
+    assert main(["relay", *PAIR, "-p", "0"], program="qanat") == 0
+    assert asked.config.pipe_page is None
+
+
+def test_what_is_odd_is_warned_of(asked: Asked) -> None:
+    assert main(["relay", *PAIR, "-u", "--udp-timeout", "0"], program="qanat") == 0
+    assert any("udp_timeout" in warning for warning in asked.warnings)
+
+
+def test_nothing_to_watch_is_said(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["relay", *PAIR, "--watch"], program="qanat") == 0
+    assert "--watch has nothing to watch" in capsys.readouterr().err
+
+
+def test_options_that_contradict_one_another_are_a_wrong_use(wrong: Callable[..., str]) -> None:
+    message = wrong(*PAIR, "--dns-min-ttl", "9", "--dns-max-ttl", "8")
+    assert message.startswith("--dns-min-ttl = 9: must not be above")
+
+
+def test_a_wrong_address_for_metrics_names_the_option(wrong: Callable[..., str]) -> None:
+    assert wrong(*PAIR, "--metrics", "nowhere").startswith('--metrics = "nowhere"')
+
+
 def test_multipath_is_for_both_sides(asked: Asked) -> None:
     assert main(["relay", *PAIR, "-m", "--linger", "2"], program="qanat") == 0
     (plan,) = plans(asked.config)

@@ -62,8 +62,6 @@ def examine(path: str) -> Finding:
     try:
         loaded = load(path)
         finding.problems += loaded.warnings
-        if not loaded.config.endpoints:
-            finding.problems.append(Problem("no endpoints: nothing would be relayed", file=path))
         finding.endpoints = plans(loaded.config)
     except ConfigError as error:
         finding.problems += [

@@ -42,7 +42,8 @@ def command(config: str, kind: str | None, output: str | None) -> int:
 
     loaded = load(config)
     report_problems(loaded.warnings)
-    text = write(loaded.config.model_dump(mode="json", exclude_unset=True), kind or _kind(output))
+    document = loaded.config.model_dump(mode="json", exclude_unset=True)
+    text = write(document, kind or _kind(output))
     if output is None:
         emit(text)
     else:

@@ -6,9 +6,8 @@ running program. Configuration and program are imported once the line is known t
 
 from __future__ import annotations
 
-import dataclasses
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +26,8 @@ from qanat.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     from qanat.config.load import Loaded
+    from qanat.config.merge import Overrides
+    from qanat.config.models import Endpoint
 
 __all__ = ["CONFIG_VARIABLE", "REALM_FEATURES", "command", "realm"]
 
@@ -126,7 +127,14 @@ def _run(ctx: click.Context, given: Given) -> int:
 
     from qanat.relay import program
 
-    loaded = read()
+    if given["watch"] and not _paths(given):
+        notice("--watch has nothing to watch: the configuration is not from a file")
+    try:
+        loaded = read()
+    except ConfigError as error:
+        if all(_is_of_line(problem) for problem in error.problems):
+            raise click.UsageError(str(error), ctx=ctx) from error
+        raise
     return program.run(
         loaded,
         program.ProgramOptions(
@@ -138,11 +146,23 @@ def _run(ctx: click.Context, given: Given) -> int:
             daemon=given["daemon"],
             pid_file=given["pid_file"],
             nofile=given["nofile"],
-            config_paths=[] if given["config"] is None else [Path(given["config"])],
+            config_paths=_paths(given),
             log_format=given["log_format"],
             quickstart=given["quick_start"],
         ),
     )
+
+
+def _paths(given: Given) -> list[Path]:
+    """The files that the configuration is from, if it is from files."""
+    if given["config"] is None or os.environ.get(CONFIG_VARIABLE):
+        return []
+    return [Path(given["config"])]
+
+
+def _is_of_line(problem: Problem) -> bool:
+    """Whether an option is wrong, and not what a file says."""
+    return problem.file is None and (problem.key or "").startswith("--")
 
 
 def _refuse_unsupported(ctx: click.Context, given: Given) -> None:
@@ -159,26 +179,28 @@ def _refuse_unsupported(ctx: click.Context, given: Given) -> None:
 
 def _source(ctx: click.Context, given: Given) -> Callable[[], Loaded]:
     """Where the configuration comes from: the first of variable, file, addresses, quick start."""
+    from qanat.config.load import load
+
     described = [name for name in WITH_FILE_IGNORED if given[name]]
+    overrides = _overrides(given)
     text = os.environ.get(CONFIG_VARIABLE)
     if given["quick_start"]:
         for name in ("config", *described):
             if given[name]:
                 raise click.UsageError(f"--quick-start excludes {_shown(ctx, name)}", ctx=ctx)
-        return _overridden(_quick_start, given)
+        return _constant((), overrides)
     if text:
         for name in ("config", *described):
             if given[name]:
                 notice(f"{_shown(ctx, name)} is ignored: {CONFIG_VARIABLE} is set")
-        return _overridden(lambda: _from_variable(text), given)
+        return lambda: load(text=text, name=CONFIG_VARIABLE, overrides=overrides)
     if given["config"] is not None:
         for name in described:
             notice(f"{_shown(ctx, name)} is ignored: -c is given")
         path = given["config"]
-        return _overridden(lambda: _from_file(path), given)
+        return lambda: load(path, overrides=overrides)
     _check_pairs(ctx, given)
-    described_here = _from_line(ctx, given)
-    return _overridden(lambda: described_here, given)
+    return _from_line(ctx, given, overrides)
 
 
 def _check_pairs(ctx: click.Context, given: Given) -> None:
@@ -194,38 +216,28 @@ def _check_pairs(ctx: click.Context, given: Given) -> None:
         )
 
 
-def _overridden(read: Callable[[], Loaded], given: Given) -> Callable[[], Loaded]:
-    def read_again() -> Loaded:
-        from qanat.config.merge import Overrides, apply_overrides
+def _overrides(given: Given) -> Overrides:
+    from qanat.config.merge import Overrides
 
-        loaded = read()
-        values = {name: given[name] for name in OVERRIDES if given[name] not in (None, False)}
-        for name in ("send_proxy", "accept_proxy"):
-            if given[name] == "false":
-                values[name] = False
-        if given["mtcp"]:
-            values["mptcp"] = True
-        config = apply_overrides(loaded.config, Overrides(**values))
-        return dataclasses.replace(loaded, config=config)
-
-    return read_again
-
-
-def _from_variable(text: str) -> Loaded:
-    from qanat.config.load import load
-
-    return load(text=text)
+    # A flag that is not given says nothing; it does not say "no".
+    said = {name: given[name] for name in OVERRIDES}
+    values = {
+        name: value for name, value in said.items() if value is not None and value is not False
+    }
+    for name in ("send_proxy", "accept_proxy"):
+        if given[name] == "false":
+            values[name] = False
+    if given["mtcp"]:
+        values["mptcp"] = True
+    if values.get("pipe_page") == 0:
+        del values["pipe_page"]
+    if given["control"] is not None:
+        values["control"] = False if given["control"] == "off" else given["control"]
+    return Overrides(**values)
 
 
-def _from_file(path: str) -> Loaded:
-    from qanat.config.load import load
-
-    return load(path)
-
-
-def _from_line(ctx: click.Context, given: Given) -> Loaded:
-    from qanat.config.load import Loaded
-    from qanat.config.models import Config, Endpoint
+def _from_line(ctx: click.Context, given: Given, overrides: Overrides) -> Callable[[], Loaded]:
+    from qanat.config.models import Endpoint
 
     endpoints = []
     wrong = []
@@ -245,20 +257,32 @@ def _from_line(ctx: click.Context, given: Given) -> Loaded:
     if wrong:
         # A wrong -x is found again with each pair.
         raise click.UsageError("\n".join(dict.fromkeys(wrong)), ctx=ctx)
-    return Loaded(config=Config(endpoints=endpoints), warnings=[], files=[])
+    return _constant(endpoints, overrides)
+
+
+def _constant(endpoints: Sequence[Endpoint], overrides: Overrides) -> Callable[[], Loaded]:
+    """A configuration that is the same whenever it is read."""
+
+    def read() -> Loaded:
+        from qanat.config.checks import check
+        from qanat.config.load import Loaded
+        from qanat.config.merge import apply_overrides, effective
+        from qanat.config.models import Config
+        from qanat.config.origins import Origins
+
+        config = apply_overrides(Config(endpoints=list(endpoints)), overrides)
+        found = check(effective(config), Origins())
+        if any(problem.severity == "error" for problem in found):
+            raise ConfigError(found)
+        return Loaded(config=config, warnings=found, files=[])
+
+    return read
 
 
 def _invalid(ctx: click.Context, problem: Problem) -> str:
     hint = f" ({problem.hint})" if problem.hint else ""
     name = _shown(ctx, problem.key or "")
     return f"invalid value for {name}: '{problem.value}': {problem.message}{hint}"
-
-
-def _quick_start() -> Loaded:
-    from qanat.config.load import Loaded
-    from qanat.config.models import Config
-
-    return Loaded(config=Config(endpoints=[]), warnings=[], files=[])
 
 
 def _shown(ctx: click.Context, name: str) -> str:
