@@ -22,6 +22,9 @@ class FakeEngineError(Exception):
         self.errno = errno
 
 
+Refusal = Callable[[str, dict[str, Any]], FakeEngineError | None]
+
+
 @dataclass
 class Held:
     """One bound endpoint."""
@@ -43,7 +46,7 @@ class FakeEngine:
     limits: dict[int, dict[str, Any]] = field(default_factory=dict)
     watched: dict[int, bool] = field(default_factory=dict)
     live: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
-    refuse: Callable[[str, dict[str, Any]], FakeEngineError | None] = lambda _call, _plan: None
+    refuse: Refusal = lambda _call, _plan: None
     ended: bool = False
     forked: bool = False
     calls: list[tuple[Any, ...]] = field(default_factory=list)
@@ -175,7 +178,9 @@ class FakeModule:
 
     def __init__(self) -> None:
         self.made: list[FakeEngine] = []
+        self.refuse: Refusal = lambda _call, _plan: None
+        """What engines made from now on refuse."""
 
     def Engine(self, workers: int = 0, pipe_size: int = 0) -> FakeEngine:
-        self.made.append(FakeEngine(workers, pipe_size))
+        self.made.append(FakeEngine(workers, pipe_size, refuse=self.refuse))
         return self.made[-1]

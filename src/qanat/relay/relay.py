@@ -207,8 +207,7 @@ class Relay:
         The relay still has to be stopped. Raises RelayStateError if it does not run.
         """
         with self._changing:
-            group = self._serving()
-            self._stop_accepting(group, math.inf if limit is None else limit)
+            self._stop_accepting(self._serving(), math.inf if limit is None else limit)
 
     def wait_drained(self, timeout: float | None = None) -> bool:
         """Wait until no flow is open; False if some still are after ``timeout`` seconds."""
@@ -392,9 +391,10 @@ class Relay:
     def _end(self, group: Group) -> int:
         drain = self._stop_by - time.monotonic()
         try:
-            # At once cut flows are the work of kill_all, which gives them the reason "shutdown".
-            self._stop_accepting(group, drain if drain > 0 else math.inf)
-            cut = self._await_end(group)
+            if not self._draining:
+                # Cutting at once is the work of kill_all, which gives the reason "shutdown".
+                self._stop_accepting(group, drain if drain > 0 else math.inf)
+            cut = self._await_end(group, engine_cuts=drain > 0)
             if self._watching:
                 group.flush_events(timeout=_CUT_SECONDS)
             return cut
@@ -410,14 +410,14 @@ class Relay:
             for iterator in iterators:
                 iterator.close()
 
-    def _await_end(self, group: Group) -> int:
+    def _await_end(self, group: Group, *, engine_cuts: bool) -> int:
         stop_by = self._stop_by
         left = group.open_flows()
         while left and time.monotonic() < self._stop_by:
             time.sleep(min(_POLL_SECONDS, max(self._stop_by - time.monotonic(), 0.0)))
             left = group.open_flows()
         cut = left
-        if left and stop_by == self._stop_by:
+        if left and engine_cuts and stop_by == self._stop_by:
             # The engine cuts what outlives its drain time, and knows a better reason than we do.
             self._await_none(group, 0.1)
         if group.open_flows():
