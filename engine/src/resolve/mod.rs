@@ -36,7 +36,7 @@ use crate::plan::ResolverPlan;
 
 pub use self::error::ResolveError;
 pub use self::flight::LookupFuture;
-pub use self::process::{abandon_after_fork, shutdown, stats};
+pub use self::process::{abandon_after_fork, flush_all, shutdown, stats};
 
 /// Addresses in the order to try them, never none.
 pub type Answer = Result<Arc<[IpAddr]>, ResolveError>;

@@ -1,0 +1,677 @@
+//! The engine as its owner sees it: workers, groups, endpoints and the questions about them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::error::Error;
+use crate::flow::counters::Snapshot;
+use crate::flow::limits::Gate;
+use crate::flow::pipes::PipeStats;
+use crate::flow::reason::Reason;
+use crate::flow::table::Flow;
+use crate::net::fd::{self, Fd};
+use crate::net::socket::{self, Listening};
+use crate::plan::{EndpointPlan, LimitsPlan};
+use crate::relay::endpoint::{LocalEndpoint, Route};
+use crate::relay::listener::{self, Listener};
+use crate::resolve;
+use crate::runtime::{Inbox, LoopStats, MAX_WORKERS, Sleep, Worker, ready};
+use crate::shared::{Endpoint, Group, Shared};
+
+/// How long a worker may take to answer before it counts as stuck.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Sockets that the caller already has for an endpoint.
+#[derive(Default)]
+pub struct Inherited {
+    pub tcp: Option<Fd>,
+    pub udp: Option<Fd>,
+}
+
+/// Where an endpoint listens.
+#[derive(Clone, Copy, Debug)]
+pub struct Bound {
+    pub handle: u32,
+    pub tcp: Option<SocketAddr>,
+    pub udp: Option<SocketAddr>,
+}
+
+struct Registered {
+    endpoint: Arc<Endpoint>,
+    route: Arc<Route>,
+    started: bool,
+    closed: bool,
+}
+
+/// Worker threads and what they carry.
+pub struct Engine {
+    shared: Arc<Shared>,
+    inboxes: Vec<Arc<Inbox>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    groups: Mutex<HashMap<u32, Arc<Group>>>,
+    endpoints: Mutex<BTreeMap<u32, Registered>>,
+    serial: AtomicU32,
+    closed: AtomicBool,
+}
+
+impl Engine {
+    /// `workers` 0 is one per core; `pipe_size` 0 adapts.
+    pub fn start(workers: usize, pipe_size: usize) -> Result<Self, Error> {
+        let workers = match workers {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            wanted => wanted.min(MAX_WORKERS / 4),
+        };
+        let shared = Arc::new(Shared::new(workers));
+        let opened: Vec<_> = (0..workers)
+            .map(|_| Inbox::open())
+            .collect::<io::Result<_>>()
+            .map_err(|error| Error::io("start", "can't start the workers", error))?;
+        let inboxes: Vec<_> = opened.iter().map(|(_, inbox)| Arc::clone(inbox)).collect();
+        let _ = shared.inboxes.set(inboxes.clone());
+        let engine = Self {
+            shared: Arc::clone(&shared),
+            inboxes,
+            threads: Mutex::default(),
+            groups: Mutex::default(),
+            endpoints: Mutex::default(),
+            serial: AtomicU32::new(0),
+            closed: AtomicBool::new(false),
+        };
+        for (index, (number, inbox)) in opened.into_iter().enumerate() {
+            let shared = Arc::clone(&shared);
+            let (tell, told) = mpsc::channel();
+            let thread = std::thread::Builder::new()
+                .name(format!("qanat-{index}"))
+                .spawn(move || {
+                    let worker = Worker::new(index, number, inbox, shared, pipe_size);
+                    match worker.and_then(|worker| worker.prepare().map(|()| worker)) {
+                        Ok(worker) => {
+                            let _ = tell.send(Ok(()));
+                            worker.run();
+                        }
+                        Err(error) => {
+                            let _ = tell.send(Err(error));
+                        }
+                    }
+                })
+                .map_err(|error| Error::io("start", "can't start a worker thread", error))?;
+            lock(&engine.threads).push(thread);
+            match told.recv() {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    return Err(Error::io("start", "can't start a worker", error));
+                }
+                Err(_) => return Err(Error::closed()),
+            }
+        }
+        Ok(engine)
+    }
+
+    pub fn workers(&self) -> usize {
+        self.inboxes.len()
+    }
+
+    pub fn open_group(&self, limits: &LimitsPlan) -> Result<u32, Error> {
+        self.alive()?;
+        let id = self.next_serial();
+        lock(&self.groups).insert(id, Arc::new(Group::new(id, limits)));
+        Ok(id)
+    }
+
+    pub fn set_group_limits(&self, group: u32, limits: &LimitsPlan) -> Result<(), Error> {
+        self.group(group)?.gate.set(limits);
+        Ok(())
+    }
+
+    pub fn watch_group(&self, group: u32, ended: bool) -> Result<(), Error> {
+        self.group(group)?.watch(ended);
+        Ok(())
+    }
+
+    /// Closes everything of the group now and forgets it.
+    pub fn close_group(&self, group: u32) -> Result<(), Error> {
+        if lock(&self.groups).remove(&group).is_none() {
+            return Ok(());
+        }
+        let handles: Vec<u32> = lock(&self.endpoints)
+            .iter()
+            .filter(|(_, registered)| registered.endpoint.group.id == group)
+            .map(|(handle, _)| *handle)
+            .collect();
+        for handle in &handles {
+            lock(&self.endpoints).remove(handle);
+        }
+        self.ask(move |worker| {
+            for handle in &handles {
+                if let Some(local) = worker.endpoints.remove(*handle) {
+                    local.close();
+                }
+            }
+            cut(worker, Reason::Shutdown, |flow| {
+                flow.endpoint.shared.group.id == group
+            });
+        })?;
+        Ok(())
+    }
+
+    /// Binds and listens without serving yet. Nothing is left behind on failure.
+    pub fn bind(
+        &self,
+        group: u32,
+        plan: EndpointPlan,
+        inherited: Inherited,
+        takeover: bool,
+    ) -> Result<Bound, Error> {
+        self.alive()?;
+        let group = self.group(group)?;
+        let route = Route::prepare(plan).map_err(|error| Error::plan(&error))?;
+        let plan = &route.plan;
+        let mut listening = Listening {
+            addr: route.listen,
+            ipv6_only: plan.ipv6_only,
+            device: plan.listen_interface.as_deref(),
+            takeover,
+        };
+        let addr = route.listen;
+        let failed = |kind: &'static str| {
+            move |error| Error::io("bind", &format!("can't listen on {kind} {addr}"), error)
+        };
+        let mut tcp = None;
+        if let Some(options) = &plan.tcp {
+            let fd = match inherited.tcp {
+                Some(fd) => adopt(fd).map_err(failed("tcp"))?,
+                None => listening.tcp(options.accept_mptcp).map_err(failed("tcp"))?,
+            };
+            set_listener_options(&fd, &route).map_err(failed("tcp"))?;
+            // With port 0, both protocols listen on the port that the kernel chose for the first.
+            if listening.addr.port() == 0
+                && let Some(addr) = local(&fd)
+            {
+                listening.addr.set_port(addr.port());
+            }
+            tcp = Some(fd);
+        }
+        let mut udp = None;
+        if plan.udp.is_some() {
+            udp = Some(match inherited.udp {
+                Some(fd) => adopt(fd).map_err(failed("udp"))?,
+                None => listening.udp().map_err(failed("udp"))?,
+            });
+        }
+        let handle = self.next_serial();
+        let endpoint = Arc::new(Endpoint {
+            handle,
+            id: route.plan.id.clone(),
+            gate: Gate::new(&route.plan.limits),
+            group,
+            tcp_addr: tcp.as_ref().and_then(local),
+            udp_addr: udp.as_ref().and_then(local),
+            tcp,
+            udp,
+        });
+        let bound = Bound {
+            handle,
+            tcp: endpoint.tcp_addr,
+            udp: endpoint.udp_addr,
+        };
+        lock(&self.endpoints).insert(
+            handle,
+            Registered {
+                endpoint,
+                route,
+                started: false,
+                closed: false,
+            },
+        );
+        Ok(bound)
+    }
+
+    /// Serves bound endpoints.
+    pub fn serve(&self, handles: &[u32]) -> Result<(), Error> {
+        let mut batch = Vec::with_capacity(handles.len());
+        {
+            let mut endpoints = lock(&self.endpoints);
+            for handle in handles {
+                let registered = endpoints.get_mut(handle).ok_or_else(Error::no_endpoint)?;
+                if !registered.started {
+                    registered.started = true;
+                    batch.push((
+                        Arc::clone(&registered.endpoint),
+                        Arc::clone(&registered.route),
+                    ));
+                }
+            }
+        }
+        let workers = self.workers();
+        let answers = self.ask(move |worker| {
+            let mut failed = None;
+            for (endpoint, route) in &batch {
+                let local = LocalEndpoint::new(Arc::clone(endpoint), Arc::clone(route));
+                worker.endpoints.insert(Rc::clone(&local));
+                let tcp = Listener::start(worker, &local);
+                // One worker reads a datagram socket, so that order is kept.
+                let mine = endpoint.handle as usize % workers == worker.index;
+                let udp = if mine {
+                    crate::relay::udp::start(worker, &local)
+                } else {
+                    Ok(())
+                };
+                if let Err(error) = tcp.and(udp) {
+                    failed = Some((endpoint.id.clone(), error));
+                }
+            }
+            failed
+        })?;
+        match answers.into_iter().flatten().next() {
+            None => Ok(()),
+            Some((id, error)) => Err(Error::io("start", &format!("can't serve {id}"), error)),
+        }
+    }
+
+    /// New flows go by `plan`.
+    pub fn update(
+        &self,
+        handle: u32,
+        plan: EndpointPlan,
+        drain: Option<Duration>,
+    ) -> Result<(), Error> {
+        let route = Route::prepare(plan).map_err(|error| Error::plan(&error))?;
+        {
+            let mut endpoints = lock(&self.endpoints);
+            let registered = endpoints.get_mut(&handle).ok_or_else(Error::no_endpoint)?;
+            registered.endpoint.gate.set(&route.plan.limits);
+            if let Some(fd) = &registered.endpoint.tcp {
+                let _ = set_listener_options(fd, &route);
+            }
+            registered.route = Arc::clone(&route);
+        }
+        self.ask(move |worker| {
+            let Some(local) = worker.endpoints.get(handle) else {
+                return;
+            };
+            local.set_route(Arc::clone(&route));
+            if let Some(drain) = drain {
+                let route = Arc::clone(&route);
+                cut_after(worker, drain, move |flow| {
+                    flow.endpoint.shared.handle == handle && !Arc::ptr_eq(&flow.route, &route)
+                });
+            }
+        })?;
+        Ok(())
+    }
+
+    /// Stops listening; flows live on, or as long as `drain`.
+    pub fn close(&self, handle: u32, drain: Option<Duration>) -> Result<(), Error> {
+        {
+            let mut endpoints = lock(&self.endpoints);
+            let registered = endpoints.get_mut(&handle).ok_or_else(Error::no_endpoint)?;
+            registered.closed = true;
+            if !registered.started {
+                endpoints.remove(&handle);
+                return Ok(());
+            }
+        }
+        self.ask(move |worker| {
+            let Some(local) = worker.endpoints.get(handle) else {
+                return;
+            };
+            if !local.closed.get() {
+                // Whoever is in the queue was let in before the end.
+                if worker.index == 0 {
+                    listener::empty_queue(worker, &local);
+                }
+                local.close();
+            }
+            if let Some(drain) = drain {
+                cut_after(worker, drain, move |flow| {
+                    flow.endpoint.shared.handle == handle
+                });
+            }
+        })?;
+        // The workers watch it no more. Listening ends now even while flows keep the endpoint.
+        if let Some(registered) = lock(&self.endpoints).get(&handle)
+            && let Some(fd) = &registered.endpoint.tcp
+        {
+            socket::stop_listening(fd);
+        }
+        Ok(())
+    }
+
+    /// JSON array of the group's live flows.
+    pub fn flows(&self, group: u32) -> Result<String, Error> {
+        self.group(group)?;
+        let parts = self.ask(move |worker| {
+            let now = worker.now();
+            worker
+                .table
+                .list(|flow| flow.endpoint.shared.group.id == group)
+                .into_iter()
+                .map(|flow| flow.record(worker.index, now, None))
+                .collect::<Vec<_>>()
+        })?;
+        let records: Vec<_> = parts.into_iter().flatten().collect();
+        Ok(format!("[{}]", records.join(",")))
+    }
+
+    /// Ends one flow now; whether there was one.
+    pub fn kill(&self, group: u32, id: u64) -> Result<bool, Error> {
+        self.group(group)?;
+        let found = self.ask(move |worker| match worker.table.get(id) {
+            Some(flow) if flow.endpoint.shared.group.id == group => {
+                cut_one(worker, &flow, Reason::Killed);
+                true
+            }
+            _ => false,
+        })?;
+        Ok(found.contains(&true))
+    }
+
+    /// Ends every flow of the group; how many there were.
+    pub fn kill_all(&self, group: u32) -> Result<usize, Error> {
+        self.group(group)?;
+        let counts = self.ask(move |worker| {
+            cut(worker, Reason::Shutdown, |flow| {
+                flow.endpoint.shared.group.id == group
+            })
+        })?;
+        Ok(counts.into_iter().sum())
+    }
+
+    /// TCP flows of the group that are alive.
+    pub fn open_flows(&self, group: u32) -> Result<u32, Error> {
+        Ok(self.group(group)?.gate.open())
+    }
+
+    /// JSON of everything counted.
+    pub fn stats(&self, group: u32) -> Result<String, Error> {
+        self.group(group)?;
+        let parts = self.ask(move |worker| WorkerStats::take(worker, group))?;
+        let mut sums: BTreeMap<u32, [Snapshot; 2]> = BTreeMap::new();
+        let mut workers = Vec::new();
+        for part in &parts {
+            workers.push(part.json());
+            for (handle, [tcp, udp]) in &part.endpoints {
+                let sum = sums.entry(*handle).or_default();
+                sum[0].merge(tcp);
+                sum[1].merge(udp);
+            }
+        }
+        let mut endpoints = Vec::new();
+        let mut gone = Vec::new();
+        {
+            let registered = lock(&self.endpoints);
+            for (handle, [tcp, udp]) in &sums {
+                let Some(entry) = registered.get(handle) else {
+                    continue;
+                };
+                let endpoint = &entry.endpoint;
+                if entry.closed && tcp.open + udp.open == 0 {
+                    gone.push(*handle);
+                }
+                endpoints.push(json!({
+                    "endpoint": endpoint.id,
+                    "handle": handle,
+                    "closed": entry.closed,
+                    "tcp": endpoint.tcp.as_ref().map(|_| tcp_json(tcp)),
+                    "udp": endpoint.udp.as_ref().map(|_| udp_json(udp)),
+                }));
+            }
+        }
+        self.forget(gone)?;
+        let names = resolve::stats();
+        let (lost, queued) = self.shared.events.counts();
+        Ok(json!({
+            "workers": workers,
+            "endpoints": endpoints,
+            "resolver": {
+                "lookups": names.lookups,
+                "cached": names.cached,
+                "failed": names.failed,
+                "stale": names.stale,
+                "entries": names.entries,
+                "inflight": names.inflight,
+            },
+            "events": {"lost": lost, "queued": queued},
+            "descriptors": {"open": fd::open_count(), "limit": descriptor_limit()},
+        })
+        .to_string())
+    }
+
+    pub fn flush_resolvers(&self) {
+        resolve::flush_all();
+    }
+
+    /// Waits for events; `None` when the engine is closed and all were fetched.
+    pub fn next_events(&self, timeout: Duration) -> Option<Vec<String>> {
+        self.shared.events.fetch(timeout)
+    }
+
+    /// Closes everything and joins the threads.
+    pub fn shutdown(&self) {
+        if self.closed.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        for inbox in &self.inboxes {
+            inbox.call(|worker| worker.stop());
+        }
+        for thread in std::mem::take(&mut *lock(&self.threads)) {
+            let _ = thread.join();
+        }
+        lock(&self.endpoints).clear();
+        lock(&self.groups).clear();
+        self.shared.events.close();
+    }
+
+    /// Endpoints that are closed and without flows: their counters have been told for the last
+    /// time.
+    fn forget(&self, handles: Vec<u32>) -> Result<(), Error> {
+        if handles.is_empty() {
+            return Ok(());
+        }
+        for handle in &handles {
+            lock(&self.endpoints).remove(handle);
+        }
+        self.ask(move |worker| {
+            for handle in &handles {
+                worker.endpoints.remove(*handle);
+            }
+        })?;
+        Ok(())
+    }
+
+    fn next_serial(&self) -> u32 {
+        self.serial.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    fn alive(&self) -> Result<(), Error> {
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(Error::closed());
+        }
+        Ok(())
+    }
+
+    fn group(&self, id: u32) -> Result<Arc<Group>, Error> {
+        self.alive()?;
+        lock(&self.groups)
+            .get(&id)
+            .cloned()
+            .ok_or_else(Error::no_group)
+    }
+
+    /// Runs the question on every worker and waits for all answers.
+    fn ask<T, F>(&self, question: F) -> Result<Vec<T>, Error>
+    where
+        T: Send + 'static,
+        F: Fn(&Rc<Worker>) -> T + Send + Sync + 'static,
+    {
+        self.alive()?;
+        let question = Arc::new(question);
+        let (answer, answers) = mpsc::channel();
+        for inbox in &self.inboxes {
+            let question = Arc::clone(&question);
+            let answer = answer.clone();
+            let delivered = inbox.call(move |worker| {
+                let _ = answer.send(question(worker));
+            });
+            if !delivered {
+                return Err(Error::closed());
+            }
+        }
+        drop(answer);
+        self.inboxes
+            .iter()
+            .map(|_| match answers.recv_timeout(PATIENCE) {
+                Ok(answer) => Ok(answer),
+                Err(mpsc::RecvTimeoutError::Timeout) => Err(Error::stuck()),
+                Err(mpsc::RecvTimeoutError::Disconnected) => Err(Error::closed()),
+            })
+            .collect()
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.shutdown();
+    }
+}
+
+fn cut_one(worker: &Worker, flow: &Flow, reason: Reason) {
+    flow.cut.set(Some(reason));
+    if let Some(owner) = flow.owner() {
+        worker.call_owner(owner, ready::CUT);
+    }
+}
+
+fn cut(worker: &Worker, reason: Reason, wanted: impl Fn(&Flow) -> bool) -> usize {
+    let flows = worker.table.list(wanted);
+    for flow in &flows {
+        cut_one(worker, flow, reason);
+    }
+    flows.len()
+}
+
+fn cut_after(worker: &Rc<Worker>, drain: Duration, wanted: impl Fn(&Flow) -> bool + 'static) {
+    if drain.is_zero() {
+        cut(worker, Reason::Drained, wanted);
+        return;
+    }
+    let until = worker.now() + drain;
+    let worker = Rc::clone(worker);
+    let tasks = Rc::clone(&worker);
+    tasks.tasks.spawn(move |_| async move {
+        Sleep::new(&worker, Some(until)).await;
+        cut(&worker, Reason::Drained, wanted);
+    });
+}
+
+/// A socket from outside becomes one of ours.
+fn adopt(fd: Fd) -> io::Result<Fd> {
+    socket::set_nonblocking(&fd)?;
+    Ok(fd)
+}
+
+/// What accepted sockets inherit.
+fn set_listener_options(fd: &Fd, route: &Route) -> io::Result<()> {
+    socket::nodelay(fd)?;
+    socket::keepalive(fd, route.tcp.keepalive, route.tcp.keepalive_probes)
+}
+
+fn local(fd: &Fd) -> Option<SocketAddr> {
+    socket::local_addr(fd.as_raw_fd())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What the process may open.
+pub fn descriptor_limit() -> u64 {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the pointer is to a live local.
+    unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+    limit.rlim_cur
+}
+
+struct WorkerStats {
+    index: usize,
+    flows: usize,
+    pipes: PipeStats,
+    turns: LoopStats,
+    endpoints: Vec<(u32, [Snapshot; 2])>,
+}
+
+impl WorkerStats {
+    fn take(worker: &Worker, group: u32) -> Self {
+        Self {
+            index: worker.index,
+            flows: worker.table.len(),
+            pipes: worker.pipes.stats(),
+            turns: worker.loop_stats(),
+            endpoints: worker
+                .endpoints
+                .list()
+                .iter()
+                .filter(|local| local.shared.group.id == group)
+                .map(|local| {
+                    (
+                        local.shared.handle,
+                        [local.tcp.snapshot(), local.udp.snapshot()],
+                    )
+                })
+                .collect(),
+        }
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "id": self.index,
+            "flows": self.flows,
+            "loop_lag_max": self.turns.lag_max.as_secs_f64(),
+            "loops": self.turns.loops,
+            "busy_seconds": self.turns.busy.as_secs_f64(),
+            "pipes_lent": self.pipes.lent,
+            "pipes_idle": self.pipes.idle,
+            "pipe_bytes": self.pipes.bytes,
+        })
+    }
+}
+
+fn tcp_json(sum: &Snapshot) -> Value {
+    json!({
+        "open": sum.open,
+        "total": sum.total,
+        "bytes_up": sum.bytes_up,
+        "bytes_down": sum.bytes_down,
+        "ended": sum.ended,
+        "refused": sum.refused,
+        "accept_errors": sum.errors,
+        "connect": sum.connect,
+    })
+}
+
+fn udp_json(sum: &Snapshot) -> Value {
+    json!({
+        "open": sum.open,
+        "total": sum.total,
+        "bytes_up": sum.bytes_up,
+        "bytes_down": sum.bytes_down,
+        "packets_up": sum.packets_up,
+        "packets_down": sum.packets_down,
+        "ended": sum.ended,
+        "dropped": sum.refused,
+        "icmp_errors": sum.errors,
+    })
+}

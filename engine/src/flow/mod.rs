@@ -1,0 +1,8 @@
+//! Flows: what is known of each one, how its bytes move and how many may live.
+
+pub mod counters;
+pub mod limits;
+pub mod pipes;
+pub mod pump;
+pub mod reason;
+pub mod table;

@@ -1,0 +1,116 @@
+//! Why a flow ended, and why a connection or datagram was refused: closed lists.
+
+/// Why a flow ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    ClientClosed,
+    TargetClosed,
+    ClientReset,
+    TargetReset,
+    IdleTimeout,
+    LingerTimeout,
+    ConnectRefused,
+    ConnectTimeout,
+    ConnectUnreachable,
+    ConnectFailed,
+    ResolveFailed,
+    Expired,
+    Evicted,
+    Killed,
+    Drained,
+    Shutdown,
+    Error,
+}
+
+impl Reason {
+    pub const ALL: [Self; 17] = [
+        Self::ClientClosed,
+        Self::TargetClosed,
+        Self::ClientReset,
+        Self::TargetReset,
+        Self::IdleTimeout,
+        Self::LingerTimeout,
+        Self::ConnectRefused,
+        Self::ConnectTimeout,
+        Self::ConnectUnreachable,
+        Self::ConnectFailed,
+        Self::ResolveFailed,
+        Self::Expired,
+        Self::Evicted,
+        Self::Killed,
+        Self::Drained,
+        Self::Shutdown,
+        Self::Error,
+    ];
+
+    /// The stable name in logs and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ClientClosed => "client_closed",
+            Self::TargetClosed => "target_closed",
+            Self::ClientReset => "client_reset",
+            Self::TargetReset => "target_reset",
+            Self::IdleTimeout => "idle_timeout",
+            Self::LingerTimeout => "linger_timeout",
+            Self::ConnectRefused => "connect_refused",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::ConnectUnreachable => "connect_unreachable",
+            Self::ConnectFailed => "connect_failed",
+            Self::ResolveFailed => "resolve_failed",
+            Self::Expired => "expired",
+            Self::Evicted => "evicted",
+            Self::Killed => "killed",
+            Self::Drained => "drained",
+            Self::Shutdown => "shutdown",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// Why something never became a flow, or why a datagram went nowhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    Connections,
+    ConnectionRate,
+    ConnectionsPerClient,
+    OverallConnections,
+    OverallConnectionRate,
+    OverallConnectionsPerClient,
+    Descriptors,
+    SendFailed,
+    TooBig,
+    ResolveFailed,
+    Unreachable,
+}
+
+impl Refusal {
+    pub const ALL: [Self; 11] = [
+        Self::Connections,
+        Self::ConnectionRate,
+        Self::ConnectionsPerClient,
+        Self::OverallConnections,
+        Self::OverallConnectionRate,
+        Self::OverallConnectionsPerClient,
+        Self::Descriptors,
+        Self::SendFailed,
+        Self::TooBig,
+        Self::ResolveFailed,
+        Self::Unreachable,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::ConnectionRate => "connection_rate",
+            Self::ConnectionsPerClient => "connections_per_client",
+            Self::OverallConnections => "overall_connections",
+            Self::OverallConnectionRate => "overall_connection_rate",
+            Self::OverallConnectionsPerClient => "overall_connections_per_client",
+            Self::Descriptors => "descriptors",
+            Self::SendFailed => "send_failed",
+            Self::TooBig => "too_big",
+            Self::ResolveFailed => "resolve_failed",
+            Self::Unreachable => "unreachable",
+        }
+    }
+}

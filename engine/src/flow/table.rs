@@ -1,0 +1,298 @@
+//! The table of live flows: one per worker, enumerable, with everything known about each flow.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::os::fd::RawFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+
+use super::counters::{Counters, add};
+use super::reason::Reason;
+use crate::net::socket::local_addr;
+use crate::relay::endpoint::{LocalEndpoint, Route};
+use crate::runtime::Owner;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    Tcp,
+    Udp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    Resolving,
+    Connecting,
+    Open,
+    HalfClosed,
+    Closing,
+    Ended,
+}
+
+/// Where the record of ended flows goes, for those who asked for it.
+#[derive(Debug)]
+pub struct EndedRecord {
+    pub group: u32,
+    pub json: String,
+}
+
+/// One live flow. Counters are plain cells: only the flow's worker touches them.
+pub struct Flow {
+    pub id: u64,
+    pub protocol: Protocol,
+    pub endpoint: Rc<LocalEndpoint>,
+    /// The plan that the flow began with.
+    pub route: Arc<Route>,
+    pub client: SocketAddr,
+    pub started: Instant,
+    pub state: Cell<State>,
+    pub peer: Cell<Option<SocketAddr>>,
+    /// Descriptor of the target's side, to ask for its local address; -1 while there is none.
+    pub target_fd: Cell<RawFd>,
+    pub connected: Cell<Option<Instant>>,
+    /// When bytes or packets last moved.
+    pub moved: Cell<Instant>,
+    pub bytes_up: Cell<u64>,
+    pub bytes_down: Cell<u64>,
+    pub packets_up: Cell<u64>,
+    pub packets_down: Cell<u64>,
+    /// Set when somebody wants the flow to end now.
+    pub cut: Cell<Option<Reason>>,
+    owner: RefCell<Option<Owner>>,
+}
+
+/// What is known when a flow begins.
+pub struct Opening {
+    pub protocol: Protocol,
+    pub endpoint: Rc<LocalEndpoint>,
+    pub route: Arc<Route>,
+    pub client: SocketAddr,
+    /// When it was accepted.
+    pub at: Instant,
+}
+
+impl Flow {
+    pub fn counters(&self) -> &Counters {
+        match self.protocol {
+            Protocol::Tcp => &self.endpoint.tcp,
+            Protocol::Udp => &self.endpoint.udp,
+        }
+    }
+
+    /// Says who is called when the flow is cut.
+    pub fn owned_by(&self, owner: Owner) {
+        *self.owner.borrow_mut() = Some(owner);
+    }
+
+    pub fn owner(&self) -> Option<Owner> {
+        self.owner.borrow().clone()
+    }
+
+    /// Bytes went from the client to the target.
+    pub fn moved_up(&self, bytes: usize, now: Instant) {
+        add(&self.bytes_up, bytes as u64);
+        add(&self.counters().bytes_up, bytes as u64);
+        self.moved.set(now);
+    }
+
+    /// Bytes went from the target to the client.
+    pub fn moved_down(&self, bytes: usize, now: Instant) {
+        add(&self.bytes_down, bytes as u64);
+        add(&self.counters().bytes_down, bytes as u64);
+        self.moved.set(now);
+    }
+
+    /// The record of this flow as JSON. `end` makes it the record of an ended flow.
+    pub fn record(
+        &self,
+        worker: usize,
+        now: Instant,
+        end: Option<(Reason, Option<&str>)>,
+    ) -> String {
+        let seconds = |since: Instant| now.saturating_duration_since(since).as_secs_f64();
+        let wall = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0.0, |since| since.as_secs_f64());
+        let source = match self.target_fd.get() {
+            fd if fd >= 0 && end.is_none() => local_addr(fd),
+            _ => None,
+        };
+        let record = Record {
+            kind: end.map(|_| "ended"),
+            id: self.id,
+            group: self.endpoint.shared.group.id,
+            endpoint: &self.endpoint.shared.id,
+            protocol: self.protocol,
+            client: self.client,
+            listener: match self.protocol {
+                Protocol::Tcp => self.endpoint.shared.tcp_addr,
+                Protocol::Udp => self.endpoint.shared.udp_addr,
+            },
+            target: &self.route.target,
+            peer: self.peer.get(),
+            source,
+            state: if end.is_some() {
+                State::Ended
+            } else {
+                self.state.get()
+            },
+            started: wall - seconds(self.started),
+            duration: seconds(self.started),
+            connect: self
+                .connected
+                .get()
+                .map(|at| at.saturating_duration_since(self.started).as_secs_f64()),
+            idle: seconds(self.moved.get()),
+            bytes_up: self.bytes_up.get(),
+            bytes_down: self.bytes_down.get(),
+            packets_up: self.packets_up.get(),
+            packets_down: self.packets_down.get(),
+            worker,
+            reason: end.map(|(reason, _)| reason.name()),
+            detail: end.and_then(|(_, detail)| detail),
+        };
+        // A record holds nothing that JSON can't say.
+        serde_json::to_string(&record).unwrap_or_default()
+    }
+}
+
+#[derive(Serialize)]
+struct Record<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kind: Option<&'static str>,
+    id: u64,
+    group: u32,
+    endpoint: &'a str,
+    protocol: Protocol,
+    client: SocketAddr,
+    listener: Option<SocketAddr>,
+    target: &'a str,
+    peer: Option<SocketAddr>,
+    source: Option<SocketAddr>,
+    state: State,
+    started: f64,
+    duration: f64,
+    connect: Option<f64>,
+    idle: f64,
+    bytes_up: u64,
+    bytes_down: u64,
+    packets_up: u64,
+    packets_down: u64,
+    worker: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    detail: Option<&'a str>,
+}
+
+/// All live flows of one worker.
+pub struct Table {
+    worker: usize,
+    serial: Cell<u64>,
+    flows: RefCell<HashMap<u64, Rc<Flow>>>,
+    ended: RefCell<Vec<EndedRecord>>,
+}
+
+impl Table {
+    pub fn new(worker: usize) -> Self {
+        Self {
+            worker,
+            serial: Cell::new(0),
+            flows: RefCell::default(),
+            ended: RefCell::default(),
+        }
+    }
+
+    pub fn open(&self, opening: Opening) -> Rc<Flow> {
+        let serial = self.serial.get() + 1;
+        self.serial.set(serial);
+        let flow = Rc::new(Flow {
+            // The worker in the upper part makes ids unique without asking anyone; 53 bits in all,
+            // since JSON readers keep no more.
+            id: (self.worker as u64) << 40 | serial,
+            protocol: opening.protocol,
+            endpoint: opening.endpoint,
+            route: opening.route,
+            client: opening.client,
+            started: opening.at,
+            state: Cell::new(State::Resolving),
+            peer: Cell::new(None),
+            target_fd: Cell::new(-1),
+            connected: Cell::new(None),
+            moved: Cell::new(opening.at),
+            bytes_up: Cell::new(0),
+            bytes_down: Cell::new(0),
+            packets_up: Cell::new(0),
+            packets_down: Cell::new(0),
+            cut: Cell::new(None),
+            owner: RefCell::new(None),
+        });
+        let counters = flow.counters();
+        add(&counters.open, 1);
+        add(&counters.total, 1);
+        self.flows.borrow_mut().insert(flow.id, Rc::clone(&flow));
+        flow
+    }
+
+    /// The flow has ended: counts it, tells whoever watches, forgets it. A second call for the same
+    /// flow does nothing.
+    pub fn close(&self, flow: &Flow, now: Instant, reason: Reason, detail: Option<&str>) {
+        if self.flows.borrow_mut().remove(&flow.id).is_none() {
+            return;
+        }
+        let counters = flow.counters();
+        counters.open.set(counters.open.get() - 1);
+        counters.ended.add(reason as usize);
+        flow.state.set(State::Ended);
+        let group = &flow.endpoint.shared.group;
+        if group.is_watched() {
+            self.ended.borrow_mut().push(EndedRecord {
+                group: group.id,
+                json: flow.record(self.worker, now, Some((reason, detail))),
+            });
+        }
+    }
+
+    pub fn get(&self, id: u64) -> Option<Rc<Flow>> {
+        self.flows.borrow().get(&id).cloned()
+    }
+
+    pub fn len(&self) -> usize {
+        self.flows.borrow().len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.flows.borrow().is_empty()
+    }
+
+    /// The live flows for which `wanted` holds, oldest first.
+    pub fn list(&self, wanted: impl Fn(&Flow) -> bool) -> Vec<Rc<Flow>> {
+        let mut list: Vec<_> = self
+            .flows
+            .borrow()
+            .values()
+            .filter(|flow| wanted(flow))
+            .cloned()
+            .collect();
+        list.sort_unstable_by_key(|flow| flow.id);
+        list
+    }
+
+    /// Records of flows that ended since the last call.
+    pub fn take_ended(&self) -> Vec<EndedRecord> {
+        std::mem::take(&mut *self.ended.borrow_mut())
+    }
+
+    pub fn has_ended(&self) -> bool {
+        !self.ended.borrow().is_empty()
+    }
+
+    pub fn clear(&self) {
+        let flows = std::mem::take(&mut *self.flows.borrow_mut());
+        drop(flows);
+    }
+}

@@ -1,0 +1,83 @@
+//! Descriptors the engine owns, and the list of them that a forked child needs.
+//!
+//! Every descriptor is close-on-exec, but a child made by `fork` alone inherits copies. A copy of a
+//! flow's socket would keep the peer from ever seeing our close, so the child closes them all.
+
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+const WORDS: usize = (1 << 20) / 64;
+
+static OWNED: [AtomicU64; WORDS] = [const { AtomicU64::new(0) }; WORDS];
+static COUNT: AtomicUsize = AtomicUsize::new(0);
+
+/// An owned descriptor; closed when dropped.
+#[derive(Debug)]
+pub struct Fd(RawFd);
+
+impl Fd {
+    /// Takes ownership of a descriptor that a system call just returned.
+    pub fn own(raw: RawFd) -> Self {
+        mark(raw, true);
+        COUNT.fetch_add(1, Ordering::Relaxed);
+        Self(raw)
+    }
+
+    /// Gives the descriptor up without closing it.
+    pub fn release(self) -> RawFd {
+        let raw = self.0;
+        mark(raw, false);
+        COUNT.fetch_sub(1, Ordering::Relaxed);
+        std::mem::forget(self);
+        raw
+    }
+}
+
+impl AsRawFd for Fd {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0
+    }
+}
+
+impl Drop for Fd {
+    fn drop(&mut self) {
+        // Unmark first: once closed, the number may be another thread's.
+        mark(self.0, false);
+        COUNT.fetch_sub(1, Ordering::Relaxed);
+        // SAFETY: we own the descriptor, and nobody uses it after this.
+        unsafe { libc::close(self.0) };
+    }
+}
+
+/// How many descriptors the engine holds.
+pub fn open_count() -> usize {
+    COUNT.load(Ordering::Relaxed)
+}
+
+/// Closes every descriptor of the engine: only for a freshly forked child, where no engine thread
+/// exists any more and none of these are of use.
+pub fn close_all_after_fork() {
+    for (index, word) in OWNED.iter().enumerate() {
+        let mut bits = word.swap(0, Ordering::Relaxed);
+        while bits != 0 {
+            let fd = index * 64 + bits.trailing_zeros() as usize;
+            bits &= bits - 1;
+            // SAFETY: the bit says that the parent's engine owned it when it forked.
+            unsafe { libc::close(fd as RawFd) };
+        }
+    }
+    COUNT.store(0, Ordering::Relaxed);
+}
+
+fn mark(raw: RawFd, owned: bool) {
+    let fd = raw as usize;
+    let Some(word) = OWNED.get(fd / 64) else {
+        return;
+    };
+    let bit = 1 << (fd % 64);
+    if owned {
+        word.fetch_or(bit, Ordering::Relaxed);
+    } else {
+        word.fetch_and(!bit, Ordering::Relaxed);
+    }
+}

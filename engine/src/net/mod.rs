@@ -1,0 +1,5 @@
+//! System calls: sockets, their options, listening and connecting.
+
+pub mod addr;
+pub mod fd;
+pub mod socket;

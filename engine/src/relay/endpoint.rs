@@ -1,0 +1,291 @@
+//! Endpoints as a worker sees them, and plans made ready for use.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::flow::counters::Counters;
+use crate::plan::{EndpointPlan, TcpPlan, UdpPlan};
+use crate::relay::listener::Listener;
+use crate::resolve::Resolver;
+use crate::shared::Endpoint;
+
+/// A plan that can't be carried out: the field, its value, and why.
+#[derive(Debug)]
+pub struct PlanError {
+    pub field: &'static str,
+    pub value: String,
+    pub why: String,
+}
+
+impl fmt::Display for PlanError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} = {:?}: {}", self.field, self.value, self.why)
+    }
+}
+
+impl std::error::Error for PlanError {}
+
+/// Where flows go.
+#[derive(Debug)]
+pub enum Remote {
+    Addr(SocketAddr),
+    Name { host: String, port: u16 },
+}
+
+/// Where outgoing sockets come from.
+#[derive(Debug)]
+pub enum Through {
+    Any,
+    Addr(SocketAddr),
+    Device(String),
+}
+
+/// A plan, parsed once for all flows that go by it.
+pub struct Route {
+    pub plan: EndpointPlan,
+    pub listen: SocketAddr,
+    pub remote: Remote,
+    /// `host:port` as configured, for records.
+    pub target: String,
+    pub through: Through,
+    pub resolver: Arc<Resolver>,
+    pub tcp: TcpPlan,
+    pub udp: UdpPlan,
+    pub connect_timeout: Option<Duration>,
+    pub idle_timeout: Option<Duration>,
+    pub linger: Option<Duration>,
+    pub udp_timeout: Option<Duration>,
+}
+
+impl Route {
+    pub fn prepare(plan: EndpointPlan) -> Result<Arc<Self>, PlanError> {
+        let listen = parse_addr("listen", &plan.listen)?;
+        let Some(first) = plan.remotes.first() else {
+            return Err(PlanError {
+                field: "remotes",
+                value: String::new(),
+                why: "at least one remote is needed".to_owned(),
+            });
+        };
+        let (remote, target) = match first.host.parse::<IpAddr>() {
+            Ok(ip) => {
+                let addr = SocketAddr::new(ip, first.port);
+                (Remote::Addr(addr), addr.to_string())
+            }
+            Err(_) => match format!("[{}]:{}", first.host, first.port).parse::<SocketAddr>() {
+                // An IPv6 address with a scope.
+                Ok(addr) => (Remote::Addr(addr), addr.to_string()),
+                Err(_) => (
+                    Remote::Name {
+                        host: first.host.clone(),
+                        port: first.port,
+                    },
+                    format!("{}:{}", first.host, first.port),
+                ),
+            },
+        };
+        let through = match (&plan.through, &plan.through_interface) {
+            (Some(text), _) => Through::Addr(parse_addr("through", text)?),
+            (None, Some(device)) => Through::Device(device.clone()),
+            (None, None) => Through::Any,
+        };
+        let tcp = plan.tcp.unwrap_or_default();
+        let udp = plan.udp.unwrap_or_default();
+        Ok(Arc::new(Self {
+            listen,
+            remote,
+            target,
+            through,
+            resolver: Resolver::shared(&plan.resolver),
+            tcp,
+            udp,
+            connect_timeout: limit("tcp.connect_timeout", tcp.connect_timeout)?,
+            idle_timeout: limit("tcp.idle_timeout", tcp.idle_timeout)?,
+            linger: limit("tcp.linger", tcp.linger)?,
+            udp_timeout: limit("udp.timeout", udp.timeout)?,
+            plan,
+        }))
+    }
+}
+
+fn parse_addr(field: &'static str, text: &str) -> Result<SocketAddr, PlanError> {
+    let failed = |why: &str| PlanError {
+        field,
+        value: text.to_owned(),
+        why: why.to_owned(),
+    };
+    if let Ok(addr) = text.parse() {
+        return Ok(addr);
+    }
+    // The kernel wants the scope as a number; people write the device's name.
+    let (host, port) = text
+        .rsplit_once("]:")
+        .ok_or_else(|| failed("not ip:port"))?;
+    let (ip, device) = host
+        .trim_start_matches('[')
+        .split_once('%')
+        .ok_or_else(|| failed("not ip:port"))?;
+    let name = std::ffi::CString::new(device).map_err(|_| failed("no such device"))?;
+    // SAFETY: the name is NUL-terminated.
+    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
+    if index == 0 {
+        return Err(failed("no such device"));
+    }
+    format!("[{ip}%{index}]:{port}")
+        .parse()
+        .map_err(|_| failed("not ip:port"))
+}
+
+/// 0 means no limit.
+fn limit(field: &'static str, seconds: f64) -> Result<Option<Duration>, PlanError> {
+    if seconds == 0.0 {
+        return Ok(None);
+    }
+    match Duration::try_from_secs_f64(seconds) {
+        // Instants can't be added to for longer than that.
+        Ok(limit) if limit < Duration::from_secs(1 << 32) => Ok(Some(limit)),
+        _ => Err(PlanError {
+            field,
+            value: seconds.to_string(),
+            why: "not a number of seconds".to_owned(),
+        }),
+    }
+}
+
+/// One endpoint on one worker.
+pub struct LocalEndpoint {
+    pub shared: Arc<Endpoint>,
+    route: RefCell<Arc<Route>>,
+    pub tcp: Counters,
+    pub udp: Counters,
+    pub listener: RefCell<Option<Rc<Listener>>>,
+    /// What the UDP side of this endpoint needs to be closed.
+    pub udp_source: RefCell<Option<Rc<dyn UdpSide>>>,
+    pub closed: Cell<bool>,
+}
+
+/// The UDP side of an endpoint, as far as others deal with it.
+pub trait UdpSide {
+    /// Stop reading the listening socket and close it here; associations live on.
+    fn stop_listening(&self);
+}
+
+impl LocalEndpoint {
+    pub fn new(shared: Arc<Endpoint>, route: Arc<Route>) -> Rc<Self> {
+        Rc::new(Self {
+            shared,
+            route: RefCell::new(route),
+            tcp: Counters::default(),
+            udp: Counters::default(),
+            listener: RefCell::new(None),
+            udp_source: RefCell::new(None),
+            closed: Cell::new(false),
+        })
+    }
+
+    /// The plan for new flows.
+    pub fn route(&self) -> Arc<Route> {
+        Arc::clone(&self.route.borrow())
+    }
+
+    pub fn set_route(&self, route: Arc<Route>) {
+        *self.route.borrow_mut() = route;
+    }
+
+    /// Stops taking new flows.
+    pub fn close(&self) {
+        self.closed.set(true);
+        if let Some(listener) = self.listener.borrow_mut().take() {
+            listener.stop();
+        }
+        if let Some(udp) = self.udp_source.borrow_mut().take() {
+            udp.stop_listening();
+        }
+    }
+}
+
+/// The endpoints of a worker by handle. A closed one stays until its flows are gone, so that its
+/// counters stay true.
+#[derive(Default)]
+pub struct Endpoints(RefCell<HashMap<u32, Rc<LocalEndpoint>>>);
+
+impl Endpoints {
+    pub fn insert(&self, endpoint: Rc<LocalEndpoint>) {
+        self.0.borrow_mut().insert(endpoint.shared.handle, endpoint);
+    }
+
+    pub fn get(&self, handle: u32) -> Option<Rc<LocalEndpoint>> {
+        self.0.borrow().get(&handle).cloned()
+    }
+
+    pub fn remove(&self, handle: u32) -> Option<Rc<LocalEndpoint>> {
+        self.0.borrow_mut().remove(&handle)
+    }
+
+    pub fn list(&self) -> Vec<Rc<LocalEndpoint>> {
+        self.0.borrow().values().cloned().collect()
+    }
+
+    pub fn clear(&self) {
+        let all = std::mem::take(&mut *self.0.borrow_mut());
+        for endpoint in all.into_values() {
+            endpoint.close();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{LimitsPlan, RemotePlan, ResolverPlan};
+
+    fn plan(listen: &str, host: &str) -> EndpointPlan {
+        EndpointPlan {
+            id: "test".to_owned(),
+            listen: listen.to_owned(),
+            remotes: vec![RemotePlan {
+                host: host.to_owned(),
+                port: 80,
+            }],
+            tcp: Some(TcpPlan::default()),
+            udp: None,
+            ipv6_only: false,
+            listen_interface: None,
+            through: None,
+            through_interface: None,
+            interface: None,
+            limits: LimitsPlan::default(),
+            resolver: ResolverPlan::default(),
+        }
+    }
+
+    #[test]
+    fn literals_are_addresses_and_the_rest_are_names() {
+        let route = Route::prepare(plan("127.0.0.1:1", "::1")).expect("plan");
+        assert!(matches!(route.remote, Remote::Addr(addr) if addr.is_ipv6()));
+        assert_eq!(route.target, "[::1]:80");
+        let route = Route::prepare(plan("[::%lo]:1", "example.com")).expect("plan");
+        assert!(matches!(route.remote, Remote::Name { .. }));
+        assert_eq!(route.target, "example.com:80");
+    }
+
+    #[test]
+    fn a_wrong_plan_names_the_field_and_the_value() {
+        let error = Route::prepare(plan("127.0.0.1", "::1"))
+            .err()
+            .expect("error");
+        assert_eq!(error.to_string(), r#"listen = "127.0.0.1": not ip:port"#);
+        let mut wrong = plan("127.0.0.1:1", "::1");
+        wrong.tcp = Some(TcpPlan {
+            linger: -1.0,
+            ..TcpPlan::default()
+        });
+        let error = Route::prepare(wrong).err().expect("error");
+        assert_eq!(error.field, "tcp.linger");
+    }
+}

@@ -1,0 +1,214 @@
+//! Taking connections in.
+
+use std::cell::Cell;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, RawFd};
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::endpoint::LocalEndpoint;
+use super::tcp;
+use crate::flow::counters::add;
+use crate::flow::reason::Refusal;
+use crate::net::fd::Fd;
+use crate::net::socket;
+use crate::runtime::{LISTENER, Owner, Source, WatchId, Worker, ready};
+
+/// Connections taken at one call, when many wait.
+const MOST_AT_ONCE: u32 = 32;
+/// How long to leave the queue alone when descriptors have run out.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Flows that a worker may have more than the idlest before it passes connections on.
+const SLACK: u32 = 2;
+
+/// The listening socket of an endpoint on one worker. All workers watch the same socket; the kernel
+/// wakes one of them (EPOLLEXCLUSIVE).
+pub struct Listener {
+    worker: Weak<Worker>,
+    endpoint: Weak<LocalEndpoint>,
+    fd: RawFd,
+    watch: Cell<Option<WatchId>>,
+    /// How many to take at the next call: doubles while the queue is never empty, so that a lone
+    /// connection costs one accept and not a second that fails.
+    burst: Cell<u32>,
+}
+
+impl Listener {
+    pub fn start(worker: &Rc<Worker>, endpoint: &Rc<LocalEndpoint>) -> io::Result<()> {
+        let Some(socket) = &endpoint.shared.tcp else {
+            return Ok(());
+        };
+        let listener = Rc::new(Self {
+            worker: Rc::downgrade(worker),
+            endpoint: Rc::downgrade(endpoint),
+            fd: socket.as_raw_fd(),
+            watch: Cell::new(None),
+            burst: Cell::new(1),
+        });
+        listener.watch(worker)?;
+        *endpoint.listener.borrow_mut() = Some(listener);
+        Ok(())
+    }
+
+    /// Stops watching; the socket itself belongs to the endpoint.
+    pub fn stop(&self) {
+        if let (Some(worker), Some(watch)) = (self.worker.upgrade(), self.watch.take()) {
+            worker.reactor.unwatch(self.fd, watch);
+        }
+    }
+
+    fn watch(self: &Rc<Self>, worker: &Worker) -> io::Result<()> {
+        let owner = Owner::Source(Rc::clone(self) as Rc<dyn Source>, 0);
+        self.watch
+            .set(Some(worker.reactor.watch(self.fd, LISTENER, owner)?));
+        Ok(())
+    }
+
+    fn accept(self: &Rc<Self>, worker: &Rc<Worker>, endpoint: &Rc<LocalEndpoint>) {
+        for _ in 0..self.burst.get() {
+            match socket::accept(self.fd) {
+                Ok((fd, client)) => take(worker, endpoint, fd, client),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.burst.set(1);
+                    return;
+                }
+                Err(error) if socket::is_exhausted(&error) => {
+                    self.failed(worker, endpoint, &error);
+                    self.pause(worker);
+                    return;
+                }
+                // The connection that was waiting is gone (ECONNABORTED, or an error of its own
+                // that accept passes on); the next one may be well.
+                Err(error) => self.failed(worker, endpoint, &error),
+            }
+        }
+        self.burst.set((self.burst.get() * 2).min(MOST_AT_ONCE));
+    }
+
+    fn failed(&self, worker: &Worker, endpoint: &LocalEndpoint, error: &io::Error) {
+        add(&endpoint.tcp.errors, 1);
+        worker.shared.events.notice(
+            endpoint.shared.group.id,
+            &endpoint.shared.id,
+            "accept_failed",
+            format!("can't accept a connection: {error}"),
+        );
+    }
+
+    /// A level-triggered queue that can't be emptied would spin.
+    fn pause(self: &Rc<Self>, worker: &Worker) {
+        self.stop();
+        self.burst.set(1);
+        let owner = Owner::Source(Rc::clone(self) as Rc<dyn Source>, 0);
+        worker.timers.arm(worker.now() + PAUSE, owner);
+    }
+}
+
+impl Source for Listener {
+    fn ready(self: Rc<Self>, _: u64, readiness: u8) {
+        let (Some(worker), Some(endpoint)) = (self.worker.upgrade(), self.endpoint.upgrade())
+        else {
+            return;
+        };
+        if endpoint.closed.get() {
+            return;
+        }
+        if readiness & ready::TIMER != 0
+            && self.watch.get().is_none()
+            && let Err(error) = self.watch(&worker)
+        {
+            self.failed(&worker, &endpoint, &error);
+            self.pause(&worker);
+            return;
+        }
+        self.accept(&worker, &endpoint);
+    }
+}
+
+/// Takes what still waits in the queue of a listener that is about to close.
+pub fn empty_queue(worker: &Rc<Worker>, endpoint: &Rc<LocalEndpoint>) {
+    let Some(listener) = &endpoint.shared.tcp else {
+        return;
+    };
+    while let Ok((fd, client)) = socket::accept(listener.as_raw_fd()) {
+        take(worker, endpoint, fd, client);
+    }
+}
+
+/// Limits first, then the flow begins, here or on a worker with less to do.
+fn take(worker: &Rc<Worker>, endpoint: &Rc<LocalEndpoint>, fd: Fd, client: SocketAddr) {
+    let now = worker.now();
+    let ip = client.ip();
+    let group = &endpoint.shared.group;
+    let passes = endpoint
+        .shared
+        .gate
+        .admit(ip, now)
+        .map_err(|over| over.refusal(false))
+        .and_then(|own| match group.gate.admit(ip, now) {
+            Ok(overall) => Ok([own, overall]),
+            Err(over) => Err(over.refusal(true)),
+        });
+    let passes = match passes {
+        Ok(passes) => passes,
+        Err(refusal) => return refuse(worker, endpoint, &fd, client, refusal),
+    };
+    let admitted = tcp::Admitted { fd, client, passes };
+    match idler(worker) {
+        None => tcp::begin(worker, endpoint, admitted),
+        Some(other) => pass_on(worker, endpoint, other, admitted),
+    }
+}
+
+fn refuse(
+    worker: &Worker,
+    endpoint: &LocalEndpoint,
+    fd: &Fd,
+    client: SocketAddr,
+    refusal: Refusal,
+) {
+    endpoint.tcp.refuse(refusal);
+    socket::reset_on_close(fd);
+    worker.shared.events.notice(
+        endpoint.shared.group.id,
+        &endpoint.shared.id,
+        refusal.name(),
+        format!("refused {client}: over the limit {}", refusal.name()),
+    );
+}
+
+/// A worker with clearly fewer flows than this one.
+fn idler(worker: &Worker) -> Option<usize> {
+    let loads = &worker.shared.loads;
+    let mine = loads[worker.index].get();
+    let (least, load) = loads
+        .iter()
+        .map(crate::shared::Load::get)
+        .enumerate()
+        .min_by_key(|(_, load)| *load)?;
+    let slack = SLACK.max(load / 8);
+    (least != worker.index && mine >= load + slack).then_some(least)
+}
+
+fn pass_on(
+    worker: &Rc<Worker>,
+    endpoint: &Rc<LocalEndpoint>,
+    other: usize,
+    admitted: tcp::Admitted,
+) {
+    let handle = endpoint.shared.handle;
+    let shared = Arc::clone(&worker.shared);
+    // Counted at once, or a burst would all go to the same one.
+    shared.loads[other].expect_one();
+    let Some(inbox) = shared.inbox(other) else {
+        return;
+    };
+    // Not delivered only when the engine ends, which closes the connection.
+    inbox.call(move |there| {
+        if let Some(local) = there.endpoints.get(handle) {
+            tcp::begin(there, &local, admitted);
+        }
+    });
+}

@@ -1,0 +1,8 @@
+//! The life of a TCP flow and of a UDP association, step by step.
+
+pub mod dial;
+pub mod endpoint;
+pub mod listener;
+pub mod tcp;
+pub mod udp;
+pub mod young;

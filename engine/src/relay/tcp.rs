@@ -1,0 +1,303 @@
+//! The life of a TCP flow: admitted, dialled, pumped, ended with a reason.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use super::dial::{Dial, DialError, Dialled};
+use super::endpoint::LocalEndpoint;
+use crate::flow::limits::Pass;
+use crate::flow::pump::{End, Farewell, Pump};
+use crate::flow::reason::Reason;
+use crate::flow::table::{Flow, Opening, Protocol, State};
+use crate::net::fd::Fd;
+use crate::net::socket;
+use crate::runtime::io::Io;
+use crate::runtime::{Owner, Sleep, TaskId, Worker, ready};
+
+/// How long a leg that is to be reset may take to deliver what it was given.
+const FLUSH_LIMIT: Duration = Duration::from_secs(10);
+const FLUSH_FIRST_LOOK: Duration = Duration::from_millis(2);
+const FLUSH_SLOWEST_LOOK: Duration = Duration::from_millis(250);
+
+/// A connection that passed the limits.
+pub struct Admitted {
+    pub fd: Fd,
+    pub client: SocketAddr,
+    pub passes: [Pass; 2],
+}
+
+/// Starts the flow on this worker.
+pub fn begin(worker: &Rc<Worker>, endpoint: &Rc<LocalEndpoint>, admitted: Admitted) {
+    let flow = worker.table.open(Opening {
+        protocol: Protocol::Tcp,
+        endpoint: Rc::clone(endpoint),
+        route: endpoint.route(),
+        client: admitted.client,
+        at: worker.now(),
+    });
+    worker.shared.loads[worker.index].set(worker.table.len());
+    worker.tasks.spawn(|task| {
+        flow.owned_by(Owner::Task(task));
+        Life::new(worker, flow, admitted, task)
+    });
+}
+
+enum Stage {
+    /// Nothing was done yet.
+    Accepted(Fd),
+    Dial {
+        client: Io,
+        dial: Box<Dial>,
+        deadline: Sleep,
+    },
+    Pump(Pump),
+    /// One leg still delivers what it was given before it is reset.
+    Flush(Box<Flush>),
+    Ended,
+}
+
+struct Flush {
+    leg: Io,
+    reason: Reason,
+    detail: Option<String>,
+    until: Instant,
+    look: Duration,
+    sleep: Sleep,
+}
+
+/// The whole life as one future.
+struct Life {
+    worker: Rc<Worker>,
+    flow: Rc<Flow>,
+    task: TaskId,
+    stage: Stage,
+    _passes: [Pass; 2],
+}
+
+impl Life {
+    fn new(worker: &Rc<Worker>, flow: Rc<Flow>, admitted: Admitted, task: TaskId) -> Self {
+        Self {
+            worker: Rc::clone(worker),
+            flow,
+            task,
+            stage: Stage::Accepted(admitted.fd),
+            _passes: admitted.passes,
+        }
+    }
+
+    /// The next stage, or `None` while the present one goes on.
+    fn step(&mut self, cx: &mut Context<'_>) -> Option<Stage> {
+        match &mut self.stage {
+            Stage::Accepted(_) => Some(self.start_dial()),
+            Stage::Dial {
+                client,
+                dial,
+                deadline,
+            } => {
+                if client.is(ready::ERROR) {
+                    return Some(self.abandon(Reason::ClientReset, None));
+                }
+                match dial.poll(cx) {
+                    Poll::Ready(dialled) => Some(self.dialled(dialled)),
+                    Poll::Pending => {
+                        let state = if dial.is_resolving() {
+                            State::Resolving
+                        } else {
+                            State::Connecting
+                        };
+                        self.flow.state.set(state);
+                        if deadline.is_due() {
+                            let detail = format!("{state:?} took longer than the connect timeout");
+                            return Some(self.abandon(Reason::ConnectTimeout, Some(detail)));
+                        }
+                        None
+                    }
+                }
+            }
+            Stage::Pump(pump) => match pump.poll(&self.worker, &self.flow) {
+                Poll::Ready(end) => Some(self.part(end)),
+                Poll::Pending => None,
+            },
+            Stage::Flush(flush) => {
+                let now = self.worker.now();
+                let gone = flush.leg.is(ready::ERROR);
+                if gone || now >= flush.until || flush.leg.unsent() == 0 {
+                    return Some(self.flushed());
+                }
+                if flush.sleep.is_due() {
+                    flush.look = (flush.look * 2).min(FLUSH_SLOWEST_LOOK);
+                    flush.sleep.reset(Some(now + flush.look));
+                    flush.sleep.is_due();
+                }
+                None
+            }
+            Stage::Ended => None,
+        }
+    }
+
+    fn start_dial(&mut self) -> Stage {
+        let Stage::Accepted(fd) = std::mem::replace(&mut self.stage, Stage::Ended) else {
+            return Stage::Ended;
+        };
+        let client = match Io::new(&self.worker, fd, self.task) {
+            Ok(client) => client,
+            Err(error) => return self.end(Reason::Error, Some(&error.to_string())),
+        };
+        let route = &self.flow.route;
+        match Dial::new(&self.worker, self.task, route) {
+            Ok(dial) => Stage::Dial {
+                client,
+                dial: Box::new(dial),
+                deadline: Sleep::new(
+                    &self.worker,
+                    route
+                        .connect_timeout
+                        .map(|timeout| self.flow.started + timeout),
+                ),
+            },
+            Err(error) => self.not_dialled(client, &error),
+        }
+    }
+
+    fn dialled(&mut self, dialled: Dialled) -> Stage {
+        let Stage::Dial { client, .. } = std::mem::replace(&mut self.stage, Stage::Ended) else {
+            return Stage::Ended;
+        };
+        let (target, peer) = match dialled {
+            Ok(dialled) => dialled,
+            Err(error) => return self.not_dialled(client, &error),
+        };
+        let now = self.worker.now();
+        let flow = &self.flow;
+        flow.peer.set(Some(peer));
+        flow.connected.set(Some(now));
+        flow.moved.set(now);
+        flow.state.set(State::Open);
+        flow.target_fd.set(target.as_raw_fd());
+        flow.counters()
+            .connect
+            .record(now.saturating_duration_since(flow.started));
+        self.worker.young.note(&self.worker, flow);
+        Stage::Pump(Pump::new(&self.worker, client, target, flow))
+    }
+
+    /// The client learns by a reset that there is no target: an orderly end would look like an
+    /// empty answer.
+    fn not_dialled(&mut self, client: Io, error: &DialError) -> Stage {
+        client.reset();
+        let text = error.text();
+        let endpoint = &self.flow.endpoint.shared;
+        self.worker.shared.events.notice(
+            endpoint.group.id,
+            &endpoint.id,
+            error.reason().name(),
+            format!("can't connect to {}: {text}", self.flow.route.target),
+        );
+        self.end(error.reason(), Some(&text))
+    }
+
+    /// Both legs are reset now.
+    fn abandon(&mut self, reason: Reason, detail: Option<String>) -> Stage {
+        match std::mem::replace(&mut self.stage, Stage::Ended) {
+            Stage::Accepted(fd) => socket::reset_on_close(&fd),
+            Stage::Dial { client, .. } => {
+                client.reset();
+                if reason == Reason::ConnectTimeout {
+                    let endpoint = &self.flow.endpoint.shared;
+                    self.worker.shared.events.notice(
+                        endpoint.group.id,
+                        &endpoint.id,
+                        reason.name(),
+                        format!(
+                            "can't connect to {}: {}",
+                            self.flow.route.target,
+                            detail.as_deref().unwrap_or("timed out")
+                        ),
+                    );
+                }
+            }
+            Stage::Pump(mut pump) => {
+                pump.release(&self.worker);
+                self.flow.target_fd.set(-1);
+                pump.client.reset();
+                pump.target.reset();
+            }
+            Stage::Flush(flush) => flush.leg.reset(),
+            Stage::Ended => {}
+        }
+        self.end(reason, detail.as_deref())
+    }
+
+    /// The pump has come to its end: each leg gets the farewell that carries the other's end over.
+    fn part(&mut self, end: End) -> Stage {
+        let Stage::Pump(mut pump) = std::mem::replace(&mut self.stage, Stage::Ended) else {
+            return Stage::Ended;
+        };
+        pump.release(&self.worker);
+        self.flow.target_fd.set(-1);
+        let detail = end.error.map(|error| error.to_string());
+        let mut flush = None;
+        for (leg, farewell) in [(pump.client, end.client), (pump.target, end.target)] {
+            match farewell {
+                Farewell::Close => drop(leg),
+                Farewell::Reset => leg.reset(),
+                Farewell::FlushAndReset if leg.unsent() == 0 => leg.reset(),
+                Farewell::FlushAndReset => flush = Some(leg),
+            }
+        }
+        let Some(leg) = flush else {
+            return self.end(end.reason, detail.as_deref());
+        };
+        let now = self.worker.now();
+        let linger = self.flow.route.linger.unwrap_or(FLUSH_LIMIT);
+        self.flow.state.set(State::Closing);
+        let mut sleep = Sleep::new(&self.worker, Some(now + FLUSH_FIRST_LOOK));
+        sleep.is_due();
+        Stage::Flush(Box::new(Flush {
+            leg,
+            reason: end.reason,
+            detail,
+            until: now + linger.min(FLUSH_LIMIT),
+            look: FLUSH_FIRST_LOOK,
+            sleep,
+        }))
+    }
+
+    fn flushed(&mut self) -> Stage {
+        let Stage::Flush(flush) = std::mem::replace(&mut self.stage, Stage::Ended) else {
+            return Stage::Ended;
+        };
+        flush.leg.reset();
+        self.end(flush.reason, flush.detail.as_deref())
+    }
+
+    fn end(&self, reason: Reason, detail: Option<&str>) -> Stage {
+        let worker = &self.worker;
+        worker.table.close(&self.flow, worker.now(), reason, detail);
+        worker.shared.loads[worker.index].set(worker.table.len());
+        Stage::Ended
+    }
+}
+
+impl Future for Life {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(reason) = self.flow.cut.get() {
+            self.abandon(reason, None);
+            return Poll::Ready(());
+        }
+        while let Some(next) = self.step(cx) {
+            self.stage = next;
+            if matches!(self.stage, Stage::Ended) {
+                return Poll::Ready(());
+            }
+        }
+        Poll::Pending
+    }
+}

@@ -1,0 +1,158 @@
+//! A stream socket of a task: reads and writes that know when they would block.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, RawFd};
+use std::rc::Rc;
+use std::task::Poll;
+
+use super::reactor::{FLOW, Owner, WatchId, ready};
+use super::{TaskId, Worker};
+use crate::net::fd::Fd;
+use crate::net::socket;
+
+/// One connected (or connecting) socket, owned by one task.
+pub struct Io {
+    fd: Fd,
+    watch: WatchId,
+    worker: Rc<Worker>,
+}
+
+/// What a read gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Read {
+    /// Bytes, and whether the stream is known to end right behind them.
+    Some(usize, bool),
+    End,
+}
+
+impl Io {
+    /// Watches the socket for `task`, which is called at every change of readiness.
+    pub fn new(worker: &Rc<Worker>, fd: Fd, task: TaskId) -> io::Result<Self> {
+        let watch = worker
+            .reactor
+            .watch(fd.as_raw_fd(), FLOW, Owner::Task(task))?;
+        Ok(Self {
+            fd,
+            watch,
+            worker: Rc::clone(worker),
+        })
+    }
+
+    pub fn readiness(&self) -> u8 {
+        self.worker.reactor.readiness(self.watch)
+    }
+
+    pub fn is(&self, bits: u8) -> bool {
+        self.readiness() & bits != 0
+    }
+
+    pub fn clear(&self, bits: u8) {
+        self.worker.reactor.clear(self.watch, bits);
+    }
+
+    /// Reads into `buf`. `Pending` means that the task is called when there is more.
+    pub fn read(&self, buf: &mut [u8]) -> Poll<io::Result<Read>> {
+        let before = self.readiness();
+        if before & ready::READ == 0 {
+            return Poll::Pending;
+        }
+        loop {
+            // SAFETY: the pointer and length describe `buf`.
+            let result = socket::check_len(unsafe {
+                libc::recv(self.fd.as_raw_fd(), buf.as_mut_ptr().cast(), buf.len(), 0)
+            });
+            return match result {
+                Ok(0) => Poll::Ready(Ok(Read::End)),
+                Ok(count) => {
+                    // A short read emptied the socket: what comes later is a new event. After a
+                    // hangup nothing comes later, so the end is already known.
+                    let short = count < buf.len() && before & ready::URGENT == 0;
+                    let mut last = false;
+                    if short {
+                        last = before & (ready::HANGUP | ready::ERROR) == ready::HANGUP;
+                        if before & (ready::HANGUP | ready::ERROR) == 0 {
+                            self.clear(ready::READ);
+                        }
+                    }
+                    Poll::Ready(Ok(Read::Some(count, last)))
+                }
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock => {
+                        self.clear(ready::READ | ready::URGENT);
+                        Poll::Pending
+                    }
+                    io::ErrorKind::Interrupted => continue,
+                    _ => Poll::Ready(Err(error)),
+                },
+            };
+        }
+    }
+
+    /// Writes some of `buf`; fewer bytes than asked means that the socket is full.
+    pub fn write(&self, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if !self.is(ready::WRITE) {
+            return Poll::Pending;
+        }
+        loop {
+            // SAFETY: the pointer and length describe `buf`.
+            let result = socket::check_len(unsafe {
+                libc::send(
+                    self.fd.as_raw_fd(),
+                    buf.as_ptr().cast(),
+                    buf.len(),
+                    libc::MSG_NOSIGNAL,
+                )
+            });
+            return match result {
+                Ok(count) => {
+                    if count < buf.len() {
+                        self.clear(ready::WRITE);
+                    }
+                    Poll::Ready(Ok(count))
+                }
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock => {
+                        self.clear(ready::WRITE);
+                        Poll::Pending
+                    }
+                    io::ErrorKind::Interrupted => continue,
+                    _ => Poll::Ready(Err(error)),
+                },
+            };
+        }
+    }
+
+    pub fn shutdown_write(&self) {
+        socket::shutdown_write(&self.fd);
+    }
+
+    /// Closes with a reset instead of an orderly end.
+    pub fn reset(self) {
+        socket::reset_on_close(&self.fd);
+    }
+
+    pub fn unsent(&self) -> usize {
+        socket::unsent(&self.fd)
+    }
+
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        socket::local_addr(self.fd.as_raw_fd())
+    }
+
+    pub fn fd(&self) -> &Fd {
+        &self.fd
+    }
+}
+
+impl AsRawFd for Io {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}
+
+impl Drop for Io {
+    fn drop(&mut self) {
+        self.worker.reactor.forget(self.watch);
+    }
+}

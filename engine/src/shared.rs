@@ -1,0 +1,285 @@
+//! What the workers of one engine share: events for the owner, loads, groups of endpoints.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::flow::limits::Gate;
+use crate::flow::table::Table;
+use crate::net::fd::Fd;
+use crate::plan::LimitsPlan;
+use crate::runtime::Inbox;
+
+/// Events that wait to be fetched; more are counted and dropped.
+const MOST_EVENTS: usize = 65_536;
+
+/// A notice for the same cause is repeated at most so often.
+const NOTICE_EVERY: Duration = Duration::from_secs(1);
+
+#[derive(Default)]
+pub struct Shared {
+    pub events: Events,
+    /// Flows that each worker carries, so that an accepted one goes to an idle worker.
+    pub loads: Vec<Load>,
+    pub inboxes: OnceLock<Vec<Arc<Inbox>>>,
+}
+
+/// On a cache line of its own: written at every open and close by one worker.
+#[derive(Default)]
+#[repr(align(64))]
+pub struct Load(AtomicU32);
+
+impl Load {
+    pub fn set(&self, flows: usize) {
+        self.0.store(flows as u32, Ordering::Relaxed);
+    }
+
+    /// One more is on its way there.
+    pub fn expect_one(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn get(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Shared {
+    pub fn new(workers: usize) -> Self {
+        Self {
+            events: Events::default(),
+            loads: (0..workers).map(|_| Load::default()).collect(),
+            inboxes: OnceLock::new(),
+        }
+    }
+
+    pub fn inbox(&self, worker: usize) -> Option<&Arc<Inbox>> {
+        self.inboxes.get()?.get(worker)
+    }
+}
+
+/// The endpoints of one relay together.
+pub struct Group {
+    pub id: u32,
+    pub gate: Arc<Gate>,
+    watched: AtomicBool,
+}
+
+impl Group {
+    pub fn new(id: u32, limits: &LimitsPlan) -> Self {
+        Self {
+            id,
+            gate: Gate::new(limits),
+            watched: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether somebody wants the records of ended flows.
+    pub fn is_watched(&self) -> bool {
+        self.watched.load(Ordering::Relaxed)
+    }
+
+    pub fn watch(&self, wanted: bool) {
+        self.watched.store(wanted, Ordering::Relaxed);
+    }
+}
+
+/// One endpoint as all workers see it.
+pub struct Endpoint {
+    pub handle: u32,
+    pub id: String,
+    pub group: Arc<Group>,
+    pub gate: Arc<Gate>,
+    pub tcp: Option<Fd>,
+    pub udp: Option<Fd>,
+    pub tcp_addr: Option<SocketAddr>,
+    pub udp_addr: Option<SocketAddr>,
+}
+
+/// Events on their way to the owner of the engine.
+#[derive(Default)]
+pub struct Events {
+    queue: Mutex<Queue>,
+    arrived: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    events: VecDeque<String>,
+    /// Dropped since the last fetch, by group.
+    lost: HashMap<u32, u64>,
+    lost_ever: u64,
+    notices: HashMap<(u32, String, &'static str), Repeats>,
+    closed: bool,
+}
+
+struct Repeats {
+    last: Instant,
+    unsaid: u64,
+    text: String,
+}
+
+impl Events {
+    /// Moves the records of ended flows from a worker's table to the queue.
+    pub fn publish(&self, table: &Table) {
+        if !table.has_ended() {
+            return;
+        }
+        let records = table.take_ended();
+        let mut queue = self.lock();
+        let wake = queue.events.is_empty();
+        for record in records {
+            if queue.events.len() < MOST_EVENTS {
+                queue.events.push_back(record.json);
+            } else {
+                *queue.lost.entry(record.group).or_default() += 1;
+                queue.lost_ever += 1;
+            }
+        }
+        drop(queue);
+        if wake {
+            self.arrived.notify_one();
+        }
+    }
+
+    /// Something that the owner should know; repeats within a second are counted.
+    pub fn notice(&self, group: u32, endpoint: &str, code: &'static str, text: String) {
+        let now = Instant::now();
+        let mut queue = self.lock();
+        let key = (group, endpoint.to_owned(), code);
+        if let Some(repeats) = queue.notices.get_mut(&key)
+            && now.duration_since(repeats.last) < NOTICE_EVERY
+        {
+            repeats.unsaid += 1;
+            repeats.text = text;
+            return;
+        }
+        let repeats = queue.notices.remove(&key).map_or(0, |old| old.unsaid);
+        let event = notice_json(group, endpoint, code, &text, repeats + 1);
+        if queue.events.len() < MOST_EVENTS {
+            queue.events.push_back(event);
+        }
+        queue.notices.insert(
+            key,
+            Repeats {
+                last: now,
+                unsaid: 0,
+                text,
+            },
+        );
+        drop(queue);
+        self.arrived.notify_one();
+    }
+
+    /// Waits for events. `None` when the engine is closed and all were fetched.
+    pub fn fetch(&self, timeout: Duration) -> Option<Vec<String>> {
+        let deadline = Instant::now() + timeout;
+        let mut queue = self.lock();
+        loop {
+            let now = Instant::now();
+            queue.say_repeats(now);
+            if !queue.events.is_empty() || !queue.lost.is_empty() {
+                let mut batch: Vec<_> = queue.events.drain(..).collect();
+                batch.extend(queue.lost.drain().map(|(group, count)| {
+                    format!(r#"{{"kind":"lost","group":{group},"count":{count}}}"#)
+                }));
+                return Some(batch);
+            }
+            if queue.closed {
+                return None;
+            }
+            if now >= deadline {
+                return Some(Vec::new());
+            }
+            let mut wait = deadline - now;
+            if queue.notices.values().any(|repeats| repeats.unsaid > 0) {
+                wait = wait.min(NOTICE_EVERY);
+            }
+            queue = self
+                .arrived
+                .wait_timeout(queue, wait)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+
+    pub fn close(&self) {
+        self.lock().closed = true;
+        self.arrived.notify_all();
+    }
+
+    /// Dropped ever, and waiting now.
+    pub fn counts(&self) -> (u64, usize) {
+        let queue = self.lock();
+        (queue.lost_ever, queue.events.len())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queue {
+    /// Turns repeats that nobody heard of into one more notice, and forgets causes gone quiet.
+    fn say_repeats(&mut self, now: Instant) {
+        let events = &mut self.events;
+        self.notices.retain(|(group, endpoint, code), repeats| {
+            if now.duration_since(repeats.last) < NOTICE_EVERY {
+                return true;
+            }
+            if repeats.unsaid == 0 {
+                return false;
+            }
+            let event = notice_json(*group, endpoint, code, &repeats.text, repeats.unsaid);
+            events.push_back(event);
+            repeats.unsaid = 0;
+            repeats.last = now;
+            true
+        });
+    }
+}
+
+fn notice_json(group: u32, endpoint: &str, code: &str, text: &str, count: u64) -> String {
+    serde_json::json!({
+        "kind": "notice",
+        "group": group,
+        "endpoint": endpoint,
+        "code": code,
+        "text": text,
+        "count": count,
+    })
+    .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repeated_notices_are_counted_not_repeated() {
+        let events = Events::default();
+        for _ in 0..1000 {
+            events.notice(1, "e", "accept_failed", "Too many open files".to_owned());
+        }
+        let first = events.fetch(Duration::ZERO).expect("open");
+        assert_eq!(first.len(), 1);
+        assert!(first[0].contains(r#""count":1"#));
+        let later = events.fetch(Duration::from_secs(3)).expect("open");
+        assert_eq!(later.len(), 1);
+        assert!(later[0].contains(r#""count":999"#), "{}", later[0]);
+    }
+
+    #[test]
+    fn a_closed_queue_gives_what_it_holds_and_then_ends() {
+        let events = Events::default();
+        events.notice(1, "e", "x", "text".to_owned());
+        events.close();
+        assert_eq!(
+            events.fetch(Duration::ZERO).map(|batch| batch.len()),
+            Some(1)
+        );
+        assert_eq!(events.fetch(Duration::from_secs(10)), None);
+    }
+}
