@@ -35,7 +35,7 @@ def test_a_right_file(qanat: Run, tmp_path: Path) -> None:
     assert (ran.returncode, ran.stderr) == (0, "")
     assert ran.stdout.splitlines() == [
         f"{file}: ok, 3 endpoints",
-        "endpoint\tlisten\ttarget\tprotocols",
+        "ENDPOINT\tLISTEN\tTARGET\tPROTOCOLS",
         "web:5000\t127.0.0.1:5000\texample.com:443\ttcp+udp",
         "web:5001\t127.0.0.1:5001\texample.com:443\ttcp+udp",
         "[::1]:5002\t[::1]:5002\t[2001:db8::1]:80\ttcp",

@@ -68,7 +68,7 @@ def test_what_would_happen_to_each(qanat: Run, files: tuple[str, str]) -> None:
     ran = qanat("diff", *files)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert ran.stdout.splitlines() == [
-        "change\twhat\thow",
+        "CHANGE\tWHAT\tHOW",
         "added\t127.0.0.1:1005\t127.0.0.1:1005 -> e:5 tcp+udp",
         "removed\t127.0.0.1:1003\t127.0.0.1:1003 -> c:3 tcp",
         "changed\t127.0.0.1:1002\tremotes: b:2 -> bb:2; tcp.connect_timeout: 5.0 -> 3.0",

@@ -94,7 +94,7 @@ def _show(finding: Finding) -> None:
     count = len(finding.endpoints)
     emit(f"{finding.file}: ok, {count} {'endpoint' if count == 1 else 'endpoints'}")
     emit_table(
-        ("endpoint", "listen", "target", "protocols"),
+        ("ENDPOINT", "LISTEN", "TARGET", "PROTOCOLS"),
         [(plan.id, plan.listen, targets(plan), protocols(plan)) for plan in finding.endpoints],
     )
 

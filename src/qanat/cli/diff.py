@@ -87,7 +87,7 @@ def _show(found: Difference, settings: list[FieldChange]) -> None:
     rows += [("rebound", new.id, _fields(old, new)) for old, new in found.rebound]
     rows += [("setting", change.field, _sides(change)) for change in settings]
     if rows:
-        emit_table(("change", "what", "how"), rows)
+        emit_table(("CHANGE", "WHAT", "HOW"), rows)
     emit(str(found.report()))
 
 
