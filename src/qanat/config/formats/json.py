@@ -88,6 +88,8 @@ def _hint(text: str, at: int) -> str | None:
         return "texts are in double quotes"
     if found[:1] in ("}", "]") and text[:at].rstrip().endswith(","):
         return "take the comma before it out"
+    if found.startswith(",") and re.match(r",\s*[}\]]", text[at:]):
+        return "take the comma out"
     if found == "" or not text[at:].strip():
         return "the text ends too early"
     return None
