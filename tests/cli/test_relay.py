@@ -182,7 +182,8 @@ def test_pipes_of_no_size_are_adaptive(asked: Asked) -> None:
 
 def test_what_is_odd_is_warned_of(asked: Asked) -> None:
     assert main(["relay", *PAIR, "-u", "--udp-timeout", "0"], program="qanat") == 0
-    assert any("udp_timeout" in warning for warning in asked.warnings)
+    (warning,) = asked.warnings
+    assert warning.startswith("--udp-timeout = 0: UDP associations never end")
 
 
 def test_nothing_to_watch_is_said(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
@@ -193,6 +194,24 @@ def test_nothing_to_watch_is_said(asked: Asked, capsys: pytest.CaptureFixture[st
 def test_options_that_contradict_one_another_are_a_wrong_use(wrong: Callable[..., str]) -> None:
     message = wrong(*PAIR, "--dns-min-ttl", "9", "--dns-max-ttl", "8")
     assert message.startswith("--dns-min-ttl = 9: must not be above")
+
+
+def test_an_address_that_is_taken_twice_names_the_option(wrong: Callable[..., str]) -> None:
+    message = wrong(*PAIR, *PAIR)
+    assert message.startswith('-l/--listen = "127.0.0.1:5000": TCP port 5000 is taken')
+
+
+def test_what_the_program_finds_names_the_option(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(loaded: Any, options: Any) -> int:
+        plans(loaded.config)
+        return 0
+
+    monkeypatch.setattr(sys.modules["qanat.relay.program"], "run", run)
+    words = ["-l", "nowhere.invalid:1", "-r", "a:1"]
+    assert main(["relay", *words], program="qanat") == 1
+    assert capsys.readouterr().err.startswith('qanat: -l/--listen = "nowhere.invalid:1": ')
 
 
 def test_a_wrong_address_for_metrics_names_the_option(wrong: Callable[..., str]) -> None:

@@ -11,7 +11,6 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import PurePath
 
 import click
 
@@ -71,7 +70,7 @@ def main(argv: Sequence[str] | None = None, *, program: str | None = None) -> in
     ``program`` is the name that was called; as ``realm`` the whole line goes to ``relay``.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    called = PurePath(sys.argv[0] if program is None else program).name
+    called = os.path.basename(sys.argv[0] if program is None else program)
     if called.lower() in _REALM_NAMES:
         program, command = "realm", _realm()
     else:
@@ -137,9 +136,9 @@ def _realm() -> click.Command:
 
 
 def _sentence(message: str) -> str:
-    """click begins its messages with a capital; after our name they go on in lower case."""
-    first = message[:1]
-    return first.lower() + message[1:] if not message[1:2].isupper() else message
+    """click's messages are sentences; after our name they go on in lower case and end bare."""
+    message = message.removesuffix(".")
+    return message[:1].lower() + message[1:] if not message[1:2].isupper() else message
 
 
 def _failure(error: OSError) -> str:

@@ -105,8 +105,7 @@ class Whole(_WholeType):
         number = int(text) if re.fullmatch(r"\+?[0-9]{1,20}", text, re.ASCII) else -1
         if not self.least <= number <= self.most:
             bounds = f"from {self.least}"
-            if self.most < _U32:
-                bounds = f"{bounds} to {self.most}"
+            bounds += f" to {self.most}" if self.most < _U32 else " up"
             self.fail(f"'{text}' is not a whole number {bounds}", param, ctx)
         return number
 
@@ -293,14 +292,14 @@ def _log() -> list[click.Parameter]:
             section="Log options",
             metavar="LEVEL",
             type=click.Choice(_LEVELS, case_sensitive=False),
-            help=f"{_words(_LEVELS)} (default off).",
+            help=f"{_words(_LEVELS)} (default warn).",
         ),
         StrictOption(
             ["--log-output"],
             section="Log options",
             metavar="PATH",
             type=click.Path(),
-            help="stdout, stderr or a file (default stdout).",
+            help="stdout, stderr or the path of a file.",
         ),
         StrictOption(
             ["--log-format"],

@@ -7,7 +7,6 @@ terminal. Holds no state.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -60,6 +59,8 @@ def emit(text: str = "") -> None:
 
 def emit_json(value: Any) -> None:
     """The result for a program."""
+    import json
+
     emit(json.dumps(value, indent=2, ensure_ascii=False))
 
 

@@ -16,7 +16,7 @@ import click
 
 from qanat.cli.commands import nearest
 
-__all__ = ["HELP_NAMES", "StrictCommand", "StrictOption", "plain_form"]
+__all__ = ["HELP_NAMES", "StrictCommand", "StrictOption", "plain_form", "shown"]
 
 HELP_NAMES = ("-h", "--help")
 
@@ -88,6 +88,14 @@ def plain_form(
     after it does not matter any more.
     """
     return _Reading(parameters, words, ctx).plain(interspersed=interspersed)
+
+
+def shown(ctx: click.Context, name: str) -> str:
+    """``-l/--listen`` for the option called ``listen``; the name itself if there is none."""
+    for option in ctx.command.params:
+        if option.name == name and isinstance(option, StrictOption):
+            return option.shown
+    return name
 
 
 class _Reading:
