@@ -77,6 +77,9 @@ class Bounds:
 
 _READ_SIZE: Final = 16 * 1024
 _WRITE_SIZE: Final = 256 * 1024
+_ROUNDS_TO_SETTLE: Final = 5
+"""A connection taken in the last moment becomes a transport, is refused by us and closes, each in a
+round of the loop of its own; left before that, asyncio would complain of it."""
 
 
 class _Refused(Exception):
@@ -105,7 +108,8 @@ class Server:
         self._bounds = bounds or Bounds()
         self._name = name
         self._servers: list[asyncio.Server] = []
-        self._connections: set[asyncio.Task[None]] = set()
+        self._connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        self._closing = False
 
     async def serve(self, listener: socket.socket) -> None:
         """Serve a bound stream socket (it need not listen yet), TCP or Unix."""
@@ -121,6 +125,7 @@ class Server:
         return len(self._connections)
 
     async def close(self) -> None:
+        self._closing = True
         for server in self._servers:
             server.close()
         self._servers.clear()
@@ -128,19 +133,29 @@ class Server:
             for task in self._connections:
                 task.cancel()
             await asyncio.wait(self._connections)
+        for _ in range(_ROUNDS_TO_SETTLE):
+            await asyncio.sleep(0)
 
     def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         crowded = len(self._connections) >= self._bounds.connections
         connection = _Connection(reader, writer, self._handler, self._bounds)
-        if len(self._connections) >= 2 * self._bounds.connections:
+        if self._closing or len(self._connections) >= 2 * self._bounds.connections:
             # Even saying no takes a task for a moment: past that, no answer at all.
             writer.transport.abort()
             return
         task = asyncio.get_running_loop().create_task(
             connection.turn_away() if crowded else connection.run(), name=f"{self._name} connection"
         )
-        self._connections.add(task)
-        task.add_done_callback(self._connections.discard)
+        self._connections[task] = writer
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Also for tasks that were cancelled before they ran their first line."""
+        writer = self._connections.pop(task)
+        if self._closing and writer.transport.get_write_buffer_size():
+            writer.transport.abort()
+        else:
+            writer.close()
 
 
 class _Connection:
@@ -168,8 +183,6 @@ class _Connection:
             await self._leave()
         except (_PeerGone, OSError):
             self._writer.transport.abort()
-        finally:
-            self._writer.close()
 
     async def turn_away(self) -> None:
         try:
@@ -177,8 +190,6 @@ class _Connection:
             await self._leave()
         except (_PeerGone, OSError):
             self._writer.transport.abort()
-        finally:
-            self._writer.close()
 
     async def _answer_one(self, patience: float) -> bool:
         """Whether the connection can go on with another request."""

@@ -89,7 +89,7 @@ class ControlSocket:
             os.fchmod(sock.fileno(), 0o600)
             sock.bind(str(path))
             sock.listen(64)
-            self._inode = path.stat().st_ino
+            self._made = _identity(path)
         except BaseException:
             sock.close()
             raise
@@ -99,9 +99,15 @@ class ControlSocket:
     def remove(self) -> None:
         """Take the name away, if it is still ours."""
         with suppress(OSError):
-            if self.path.stat().st_ino == self._inode:
+            if _identity(self.path) == self._made:
                 self.path.unlink()
         self.listener.close()
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    # The number alone may be given again to the next file.
+    return found.st_ino, found.st_ctime_ns
 
 
 def _exists(path: Path) -> bool:

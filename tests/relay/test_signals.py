@@ -1,0 +1,35 @@
+"""Signals before and after there is a loop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+
+from qanat.relay.signals import Signals
+from tests.support.wait import wait_until_async
+
+
+def test_early_signals_are_delivered_late_and_others_at_once() -> None:
+    before = signal.getsignal(signal.SIGHUP)
+    signals = Signals()
+    try:
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert signals.early == (signal.SIGHUP,)
+        came: list[str] = []
+
+        async def main() -> None:
+            signals.deliver(
+                {
+                    signal.SIGHUP: lambda: came.append("hup"),
+                    signal.SIGUSR1: lambda: came.append("usr1"),
+                }
+            )
+            assert came == ["hup"]
+            os.kill(os.getpid(), signal.SIGUSR1)
+            await wait_until_async(lambda: came == ["hup", "usr1"])
+
+        asyncio.run(main())
+    finally:
+        signals.restore()
+    assert signal.getsignal(signal.SIGHUP) == before
