@@ -1,0 +1,111 @@
+//! One function for each thing that reads bytes from outside. None may panic, whatever the bytes.
+//!
+//! Plain Rust, included in two places: `tests/fuzz_targets.rs` runs every function over the seeds
+//! and their mutations in each `cargo test`; `fuzz_targets/` hands them to libFuzzer.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use _engine::flow::limits::Gate;
+use _engine::net::addr::RawAddr;
+use _engine::plan::{EndpointPlan, LimitsPlan, ResolverPlan};
+use hickory_resolver::proto::op::Message;
+use hickory_resolver::system_conf::parse_resolv_conf;
+use serde::{Serialize, de::DeserializeOwned};
+
+pub type Target = fn(&[u8]);
+
+pub const TARGETS: [(&str, Target); 5] = [
+    ("plan_json", plan_json),
+    ("kernel_address", kernel_address),
+    ("gate", gate),
+    ("resolv_conf", resolv_conf),
+    ("dns_answer", dns_answer),
+];
+
+/// Plans: what is taken must come back as it was.
+pub fn plan_json(bytes: &[u8]) {
+    fn round<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(bytes: &[u8]) {
+        let Ok(plan) = serde_json::from_slice::<T>(bytes) else {
+            return;
+        };
+        let text = serde_json::to_vec(&plan).expect("a plan can be written");
+        let again: T = serde_json::from_slice(&text).expect("what we wrote can be read");
+        assert_eq!(plan, again);
+    }
+    round::<EndpointPlan>(bytes);
+    round::<LimitsPlan>(bytes);
+    round::<ResolverPlan>(bytes);
+}
+
+/// Socket addresses as the kernel writes them: any bytes, any family.
+pub fn kernel_address(bytes: &[u8]) {
+    let mut raw = RawAddr::empty();
+    let room = size_of_val(&raw.storage);
+    let len = bytes.len().min(room);
+    // SAFETY: both are valid for `len` bytes, and any bytes are a valid sockaddr_storage.
+    unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), raw.as_mut_ptr().cast::<u8>(), len) };
+    if let Some(addr) = raw.get() {
+        assert_eq!(RawAddr::from(addr).get(), Some(addr));
+    }
+    if let Ok(text) = std::str::from_utf8(bytes)
+        && let Ok(addr) = text.parse::<SocketAddr>()
+    {
+        assert_eq!(RawAddr::from(addr).get(), Some(addr));
+    }
+}
+
+/// Limits: bytes are connections that come, go and wait. The gate never holds more than it may, and
+/// gives everything back.
+pub fn gate(bytes: &[u8]) {
+    let [total, rate, client, rest @ ..] = bytes else {
+        return;
+    };
+    let limits = LimitsPlan {
+        connections: u32::from(total % 8),
+        connection_rate: u32::from(rate % 8),
+        connections_per_client: u32::from(client % 4),
+        associations: 0,
+    };
+    let gate = Gate::new(&limits);
+    let mut now = Instant::now();
+    let mut open = Vec::new();
+    for byte in rest {
+        let ip = match byte & 0x0f {
+            low @ 0..=7 => IpAddr::V4(Ipv4Addr::new(192, 0, 2, low)),
+            low => IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, low.into(), 0, 0, 0, 1)),
+        };
+        match byte >> 4 {
+            0..=8 => {
+                if let Ok(pass) = gate.admit(ip, now) {
+                    open.push((ip, pass));
+                }
+            }
+            9..=13 => {
+                if !open.is_empty() {
+                    drop(open.swap_remove(usize::from(byte & 0x0f) % open.len()));
+                }
+            }
+            _ => now += Duration::from_millis(u64::from(byte & 0x0f) * 100),
+        }
+        let held = u32::try_from(open.len()).expect("few");
+        assert_eq!(gate.open(), held);
+        assert!(limits.connections == 0 || held <= limits.connections);
+        if limits.connections_per_client > 0 {
+            let same = open.iter().filter(|(other, _)| *other == ip).count();
+            assert!(same <= limits.connections_per_client as usize);
+        }
+    }
+    drop(open);
+    assert_eq!(gate.open(), 0);
+}
+
+/// `/etc/resolv.conf`, read by the resolver's library.
+pub fn resolv_conf(bytes: &[u8]) {
+    let _ = parse_resolv_conf(bytes);
+}
+
+/// Answers of name servers, read by the resolver's library.
+pub fn dns_answer(bytes: &[u8]) {
+    let _ = Message::from_vec(bytes);
+}
