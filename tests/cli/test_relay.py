@@ -1,6 +1,8 @@
 """What a start line of ``qanat relay`` or ``realm`` asks of the running program."""
 
 import re
+import socket
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -468,3 +470,44 @@ def test_realm_api_is_not_yet_there(wrong: Callable[..., str]) -> None:
 def test_realm_knows_no_other_command(wrong: Callable[..., str]) -> None:
     message = wrong("-u", "convrt", "x", program="realm")
     assert message == "no such command: convrt; did you mean 'convert'?"
+
+
+def test_realm_carries_bytes_and_stops_in_order(realm: Run) -> None:
+    """The whole of it: link, start lines, a connection each way, SIGTERM."""
+    with socket.create_server(("127.0.0.1", 0)) as target:
+        port = target.getsockname()[1]
+        process = subprocess.Popen(
+            [*realm.start, "-l", "127.0.0.1:0", "-r", f"127.0.0.1:{port}", "--control", "off"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        with process:
+            try:
+                assert process.stdout is not None
+                started = next(line for line in process.stdout if line.startswith("inited: "))
+                shown = re.match(r"inited: 127\.0\.0\.1:(\d+) -> ", started)
+                assert shown is not None
+                with socket.create_connection(("127.0.0.1", int(shown[1])), timeout=5) as client:
+                    client.sendall(b"ping")
+                    served, _ = target.accept()
+                    with served:
+                        served.settimeout(5)
+                        assert served.recv(4) == b"ping"
+                        served.sendall(b"pong")
+                        assert client.recv(4) == b"pong"
+            finally:
+                process.terminate()
+            _, err = process.communicate(timeout=15)
+    assert (process.returncode, err) == (0, "")
+
+
+def test_an_address_in_use_is_an_error_with_its_name(qanat: Run) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        ran = qanat("relay", "-l", address, "-r", "127.0.0.1:1", "--control", "off")
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert ran.stderr.startswith("qanat: ")
+    assert address in ran.stderr
+    assert "in use" in ran.stderr
+    assert "Traceback" not in ran.stderr
