@@ -44,9 +44,10 @@ def _open(peer: Peer, setting: Setting) -> Iterator[Sample]:
         values: dict[str, float] = {}
         with peer.relay(one) as relaying:
             values[_ONE] = relaying.seconds_to_listen * 1e3
-            time.sleep(0.5)
-            memory, descriptors = relaying.pss_bytes(), relaying.descriptors()
         if isinstance(peer, Qanat):
+            with peer.relay_many(1) as relaying:
+                time.sleep(0.5)
+                memory, descriptors = relaying.pss_bytes(), relaying.descriptors()
             count = 20 if setting.quick else ENDPOINTS
             with peer.relay_many(count) as relaying:
                 values[_MANY] = relaying.seconds_to_listen
