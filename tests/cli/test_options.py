@@ -13,6 +13,7 @@ from qanat.cli.options import (
     WITHOUT_EFFECT,
     Seconds,
     ServerList,
+    Text,
     Whole,
     relay_options,
 )
@@ -62,6 +63,17 @@ def test_blanks_after_commas_are_no_part_of_a_server() -> None:
 def test_empty_servers_are_refused(text: str) -> None:
     with pytest.raises(click.BadParameter, match="empty entry"):
         convert(ServerList(), text)
+
+
+@pytest.mark.parametrize("text", ["\udcff", "a\udc80:1"])
+def test_bytes_that_are_no_text_are_refused(text: str) -> None:
+    for kind in (Text(), ServerList()):
+        with pytest.raises(click.BadParameter, match="is not text"):
+            convert(kind, text)
+
+
+def test_text_is_left_as_it_is() -> None:
+    assert convert(Text(), " bücher.example:80") == " bücher.example:80"
 
 
 def test_every_listed_name_is_an_option() -> None:

@@ -89,3 +89,16 @@ def test_a_closed_stream_is_no_terminal() -> None:
     stream = io.StringIO()
     stream.close()
     assert not output.is_terminal(stream)
+
+
+def test_what_would_command_a_terminal_is_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    output.complain("a\x1b[31mb\r", program="qanat")
+    assert capsys.readouterr().err == "qanat: a\\x1b[31mb\\r\n"
+
+
+def test_what_has_no_form_in_the_encoding_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, encoding="ascii"))
+    output.emit("ä")
+    output.emit_json({"file": "\udcfe"})
+    assert written.getvalue() == b'\\xe4\n{\n  "file": "\\udcfe"\n}\n'

@@ -12,6 +12,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from qanat.cli.main import main
 from qanat.cli.options import relay_options
@@ -395,6 +397,34 @@ def test_a_missing_file_is_an_error(qanat: Run, tmp_path: Path) -> None:
     assert ran.stderr.startswith("qanat: ")
     assert "none.toml" in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+known = st.sampled_from([name for option in relay_options() for name in option.opts])
+loose = st.text(
+    st.characters(exclude_characters="/.", codec=None) | st.sampled_from("-=:,0123456789"),
+    max_size=8,
+)
+lines = st.lists(
+    st.one_of(known, loose, st.builds("{}={}".format, known, loose), st.just("127.0.0.1:1")),
+    max_size=8,
+)
+
+
+@given(words=lines)
+def test_no_line_ends_in_a_traceback(
+    tmp_path_factory: pytest.TempPathFactory, words: list[str]
+) -> None:
+    program = SimpleNamespace(run=lambda loaded, options: 0, ProgramOptions=dict)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.getbasetemp())
+        patch.setitem(sys.modules, "qanat.relay.program", program)
+        patch.setattr("qanat.relay.program", program, raising=False)
+        patch.delenv("REALM_CONF", raising=False)
+        for name in ("qanat", "realm"):
+            if name == "realm" and "convert" in words:
+                continue
+            full = ["relay", *words] if name == "qanat" else words
+            assert main(full, program=name) in (0, 1, 2)
 
 
 # --- as realm ---------------------------------------------------------------------------------

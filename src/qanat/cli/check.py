@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from qanat.cli.output import emit, emit_json, emit_table, report_problems
+from qanat.cli.output import emit, emit_json, emit_table, printable, report_problems
 from qanat.errors import Absent, ConfigError, Problem
 
 if TYPE_CHECKING:
@@ -89,10 +89,10 @@ def _show(finding: Finding) -> None:
     report_problems(finding.problems)
     if not finding.ok:
         errors = sum(problem.severity == "error" for problem in finding.problems)
-        emit(f"{finding.file}: {errors} {'error' if errors == 1 else 'errors'}")
+        emit(f"{printable(finding.file)}: {errors} {'error' if errors == 1 else 'errors'}")
         return
     count = len(finding.endpoints)
-    emit(f"{finding.file}: ok, {count} {'endpoint' if count == 1 else 'endpoints'}")
+    emit(f"{printable(finding.file)}: ok, {count} {'endpoint' if count == 1 else 'endpoints'}")
     emit_table(
         ("ENDPOINT", "LISTEN", "TARGET", "PROTOCOLS"),
         [(plan.id, plan.listen, targets(plan), protocols(plan)) for plan in finding.endpoints],

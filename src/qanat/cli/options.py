@@ -22,17 +22,19 @@ __all__ = [
     "WITH_FILE_IGNORED",
     "Seconds",
     "ServerList",
+    "Text",
     "Whole",
     "relay_options",
 ]
 
 if TYPE_CHECKING:
+    _TextType = click.ParamType[str]
     _WholeType = click.ParamType[int]
     _SecondsType = click.ParamType[float]
     _ListType = click.ParamType[tuple[str, ...]]
 else:
     # click below 8.5 has no generic type of parameters.
-    _WholeType = _SecondsType = _ListType = click.ParamType
+    _TextType = _WholeType = _SecondsType = _ListType = click.ParamType
 
 _U32 = 2**32 - 1
 _U64 = 2**64 - 1
@@ -125,6 +127,20 @@ class Seconds(_SecondsType):
         return number
 
 
+class Text(_TextType):
+    """Characters; an argument of the system may hold other bytes as well."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = str(value)
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            self.fail(f"{text!r} is not text", param, ctx)
+        return text
+
+
 class ServerList(_ListType):
     """Addresses between commas; blanks around them are not part of them."""
 
@@ -135,10 +151,14 @@ class ServerList(_ListType):
     ) -> tuple[str, ...]:
         if isinstance(value, tuple):
             return value
-        servers = tuple(part.strip() for part in str(value).split(","))
+        value = Text().convert(value, param, ctx)
+        servers = tuple(part.strip() for part in value.split(","))
         if not all(servers):
             self.fail(f"'{value}' has an empty entry", param, ctx)
         return servers
+
+
+_TEXT = Text()
 
 
 def relay_options() -> list[click.Parameter]:
@@ -174,7 +194,7 @@ def _flags() -> list[click.Parameter]:
 
 def _endpoint() -> list[click.Parameter]:
     def option(
-        *names: str, metavar: str, text: str, type: click.ParamType[Any] | None = None, **more: Any
+        *names: str, metavar: str, text: str, type: click.ParamType[Any] = _TEXT, **more: Any
     ) -> StrictOption:
         return StrictOption(names, section="Options", metavar=metavar, help=text, type=type, **more)
 
@@ -261,7 +281,7 @@ def _process() -> list[click.Parameter]:
         option(
             "--metrics",
             metavar="ADDRESS",
-            type=click.STRING,
+            type=Text(),
             text="Serve Prometheus metrics here.",
         ),
     ]

@@ -23,6 +23,7 @@ __all__ = [
     "emit_table",
     "is_terminal",
     "notice",
+    "printable",
     "program_name",
     "report_problems",
     "wants_colour",
@@ -54,14 +55,16 @@ def program_name() -> str:
 
 def emit(text: str = "") -> None:
     """One line of the result."""
-    click.echo(text, color=wants_colour(sys.stdout))
+    click.echo(_writable(text), color=wants_colour(sys.stdout))
 
 
 def emit_json(value: Any) -> None:
     """The result for a program."""
     import json
 
-    emit(json.dumps(value, indent=2, ensure_ascii=False))
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    # Names of files need not be text; JSON has escapes of its own for what is none.
+    emit(text if _writable(text) == text else json.dumps(value, indent=2))
 
 
 def complain(text: str, *, program: str | None = None) -> None:
@@ -110,11 +113,26 @@ def emit_table(
 
 def _to_stderr(text: str, *, program: str | None, label: str, colour: str) -> None:
     coloured = wants_colour(sys.stderr)
-    for line in text.splitlines() or [""]:
+    for line in text.split("\n"):
         shown = click.style(label, fg=colour) if label else ""
         name = f"{program or program_name()}:"
         front = name if label else click.style(name, fg=colour)
-        click.echo(f"{front} {shown}{line}", err=True, color=coloured)
+        click.echo(f"{front} {shown}{printable(line)}", err=True, color=coloured)
+
+
+def printable(text: str) -> str:
+    """``text`` on one line, and with nothing in it that would command a terminal."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() else repr(character)[1:-1] for character in text
+    )
+
+
+def _writable(text: str) -> str:
+    """``text`` with escapes for what the encoding of stdout has no form for."""
+    encoding = sys.stdout.encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def _one_line(cell: str) -> str:
