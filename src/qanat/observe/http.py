@@ -78,8 +78,7 @@ class Bounds:
 _READ_SIZE: Final = 16 * 1024
 _WRITE_SIZE: Final = 256 * 1024
 _ROUNDS_TO_SETTLE: Final = 5
-"""A connection taken in the last moment becomes a transport, is refused by us and closes, each in a
-round of the loop of its own; left before that, asyncio would complain of it."""
+"""Being taken, becoming a transport, being refused, closing: each needs a round of the loop."""
 
 
 class _Refused(Exception):
@@ -126,6 +125,13 @@ class Server:
 
     async def close(self) -> None:
         self._closing = True
+        loop = asyncio.get_running_loop()
+        for server in self._servers:
+            for listener in server.sockets:
+                loop.remove_reader(listener.fileno())
+        # Connections taken in the last moment: before Python 3.12 asyncio leaks those that are
+        # still on their way to us when their server closes.
+        await _settle()
         for server in self._servers:
             server.close()
         self._servers.clear()
@@ -133,8 +139,7 @@ class Server:
             for task in self._connections:
                 task.cancel()
             await asyncio.wait(self._connections)
-        for _ in range(_ROUNDS_TO_SETTLE):
-            await asyncio.sleep(0)
+        await _settle()
 
     def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         crowded = len(self._connections) >= self._bounds.connections
@@ -156,6 +161,11 @@ class Server:
             writer.transport.abort()
         else:
             writer.close()
+
+
+async def _settle() -> None:
+    for _ in range(_ROUNDS_TO_SETTLE):
+        await asyncio.sleep(0)
 
 
 class _Connection:
