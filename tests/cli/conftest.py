@@ -1,11 +1,15 @@
 """The program under both of its names."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from tests.cli.running import Run
+from qanat.cli.main import main
+from tests.cli.running import Asked, Run
 
 __all__: list[str] = []
 
@@ -27,3 +31,34 @@ def realm(tmp_path: Path) -> Run:
     link = tmp_path / "realm"
     link.symlink_to(script)
     return Run([str(link)])
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
+    """Stands in for the running program: remembers instead of running."""
+    seen = Asked()
+
+    def run(loaded: Any, options: dict[str, Any]) -> int:
+        seen.config = loaded.config
+        seen.warnings = [str(problem) for problem in loaded.warnings]
+        seen.options = options
+        return 0
+
+    program = SimpleNamespace(run=run, ProgramOptions=dict)
+    monkeypatch.setitem(sys.modules, "qanat.relay.program", program)
+    monkeypatch.setattr("qanat.relay.program", program, raising=False)
+    monkeypatch.delenv("REALM_CONF", raising=False)
+    return seen
+
+
+@pytest.fixture
+def wrong(capsys: pytest.CaptureFixture[str], asked: Asked) -> Callable[..., str]:
+    """The first line of complaint about a wrong use, which runs nothing."""
+
+    def line(*words: str, program: str = "qanat") -> str:
+        full = words if program == "realm" else ("relay", *words)
+        assert main(full, program=program) == 2
+        assert asked.config is None
+        return capsys.readouterr().err.splitlines()[0].removeprefix(f"{program}: ")
+
+    return line

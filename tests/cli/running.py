@@ -4,9 +4,11 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-__all__ = ["Ran", "Run"]
+__all__ = ["Asked", "Ran", "Run"]
 
 Ran = subprocess.CompletedProcess[str]
 
@@ -31,3 +33,12 @@ class Run:
             check=False,
             timeout=20,
         )
+
+
+@dataclass
+class Asked:
+    """What the program was asked to run."""
+
+    config: Any = None
+    warnings: list[str] = field(default_factory=list)
+    options: dict[str, Any] = field(default_factory=dict)
