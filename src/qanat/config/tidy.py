@@ -166,8 +166,8 @@ def _belongs(key: str, kind: str, found_in: str) -> str:
         case "config", _:
             return f"{printable(key)} belongs at the top of the file"
         case "endpoint", _:
-            return f"{printable(key)} belongs into an entry of endpoints"
+            return f"{printable(key)} belongs in an entry of endpoints"
         case "network", "endpoint":
-            return f"{printable(key)} belongs into the endpoint's network table"
+            return f"{printable(key)} belongs in the endpoint's network table"
         case _:
-            return f"{printable(key)} belongs into the table {kind}"
+            return f"{printable(key)} belongs in the table {kind}"
