@@ -11,7 +11,7 @@ __all__ = ["wait_until", "wait_until_async"]
 _PAUSE = 0.01
 
 
-def wait_until(condition: Callable[[], object], timeout: float = 5.0, what: str = "") -> None:
+def wait_until(condition: Callable[[], object], timeout: float = 15.0, what: str = "") -> None:
     """Return as soon as ``condition()`` holds; fail if it does not within ``timeout`` seconds."""
     deadline = time.monotonic() + timeout
     while not condition():
@@ -22,7 +22,7 @@ def wait_until(condition: Callable[[], object], timeout: float = 5.0, what: str 
 
 async def wait_until_async(
     condition: Callable[[], object],
-    timeout: float = 5.0,  # noqa: ASYNC109 - the same words as above
+    timeout: float = 15.0,  # noqa: ASYNC109 - the same words as above
     what: str = "",
 ) -> None:
     """The same, leaving the event loop free meanwhile."""
