@@ -147,9 +147,14 @@ def test_a_group_that_left_is_not_abandoned_too(fake: FakeModule) -> None:
     ("error", "expected", "text"),
     [
         (
-            FakeEngineError("Address already in use", "bind", 98),
+            FakeEngineError("can't listen on tcp 127.0.0.1:0: in use (98)", "bind", 98),
             BindError,
-            "endpoint x: can't listen on 127.0.0.1:0: Address already in use",
+            "endpoint x: can't listen on 127.0.0.1:0: Address already in use (TCP)",
+        ),
+        (
+            FakeEngineError("no such device", "bind"),
+            BindError,
+            "endpoint x: can't listen on 127.0.0.1:0: no such device",
         ),
         (FakeEngineError("no such field", "plan"), ConfigError, "endpoint x: no such field"),
         (FakeEngineError("the engine is closed", "closed"), EngineClosed, "the engine is closed"),

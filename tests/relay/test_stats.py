@@ -42,8 +42,8 @@ RECORD: dict[str, Any] = {
         }
     ],
     "endpoints": [
-        {"endpoint": "a", "handle": 1, "tcp": TCP, "udp": UDP},
-        {"endpoint": "a", "handle": 2, "tcp": TCP | {"open": 0}, "udp": UDP},
+        {"endpoint": "a", "handle": 1, "closed": True, "tcp": TCP, "udp": UDP},
+        {"endpoint": "a", "handle": 2, "closed": False, "tcp": TCP | {"open": 0}, "udp": UDP},
     ],
     "resolver": {
         "lookups": 1,

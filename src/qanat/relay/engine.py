@@ -11,6 +11,7 @@ import atexit
 import json
 import logging
 import os
+import re
 import threading
 import time
 import warnings
@@ -35,6 +36,8 @@ Sink = Callable[[list[dict[str, Any]]], None]
 _FETCH_SECONDS = 5.0
 """How long the events thread waits at a time; it is woken by events and by the engine's end, so
 this bounds only how late a group that was dropped without being closed ends an idle engine."""
+
+_PROTOCOL = re.compile(r"^can't listen on (tcp|udp) ")
 
 _logger = logging.getLogger("qanat.relay")
 
@@ -324,10 +327,19 @@ def _public(error: Exception, plan: EndpointPlan | None) -> QanatError:
     if code == "closed":
         return EngineClosed(text)
     if plan is not None and code == "bind":
-        return BindError(plan.id, plan.listen, getattr(error, "errno", None), text)
+        errno: int | None = getattr(error, "errno", None)
+        return BindError(plan.id, plan.listen, errno, _why(text, errno))
     if plan is not None and code == "plan":
         return ConfigError([Problem(f"endpoint {plan.id}: {text}")])
     return QanatError(text, code=code)
+
+
+def _why(text: str, errno: int | None) -> str:
+    """The reason alone, as BindError says everything else: ``Address already in use (TCP)``."""
+    if errno is None:
+        return text
+    protocol = _PROTOCOL.search(text)
+    return os.strerror(errno) + (f" ({protocol[1].upper()})" if protocol else "")
 
 
 def _native() -> ModuleType:

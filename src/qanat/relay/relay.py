@@ -39,6 +39,7 @@ _Result = TypeVar("_Result")
 
 _PAGE = 4096
 _POLL_SECONDS = 0.02
+_GRACE_SECONDS = 0.1
 _CUT_SECONDS = 2.0
 """How long the engine may take to end flows that were cut; it takes milliseconds."""
 
@@ -352,13 +353,14 @@ class Relay:
         """The endpoints that run afterwards, by the ids of their new plans."""
         before = self._running
         leaving = [*change.removed, *(old for old, _ in change.rebound)]
-        leaving_ports = {_port(plan) for plan in leaving} - {"0"}
+        # The addresses that they have, which is more than their plans say where that is port 0.
+        leaving_ports = {_port(before[plan.id].address) for plan in leaving}
         running = {plan.id: before[plan.id] for plan in change.untouched}
         fresh: list[RunningEndpoint] = []
         updated: list[EndpointPlan] = []
         try:
             for plan in (*change.added, *(new for _, new in change.rebound)):
-                takeover = _port(plan) in leaving_ports
+                takeover = _port(plan.listen) in leaving_ports
                 fresh.append(_endpoint(plan, group.bind(plan, takeover=takeover)))
             for old, new in change.changed:
                 group.update(before[old.id].handle, new, drain)
@@ -386,14 +388,15 @@ class Relay:
     def _stop_accepting(self, group: Group, drain: float) -> None:
         self._draining = True
         for endpoint in self._running.values():
-            group.close(endpoint.handle, drain if drain < math.inf else -1.0)
+            group.close(endpoint.handle, -1.0 if drain == math.inf else drain)
 
     def _end(self, group: Group) -> int:
         drain = self._stop_by - time.monotonic()
         try:
             if not self._draining:
-                # Cutting at once is the work of kill_all, which gives the reason "shutdown".
-                self._stop_accepting(group, drain if drain > 0 else math.inf)
+                # The engine cuts what outlives its time, a little later than we look how many
+                # those are. Cutting at once is for kill_all, which gives the reason "shutdown".
+                self._stop_accepting(group, drain + _GRACE_SECONDS if drain > 0 else math.inf)
             cut = self._await_end(group, engine_cuts=drain > 0)
             if self._watching:
                 group.flush_events(timeout=_CUT_SECONDS)
@@ -416,13 +419,10 @@ class Relay:
         while left and time.monotonic() < self._stop_by:
             time.sleep(min(_POLL_SECONDS, max(self._stop_by - time.monotonic(), 0.0)))
             left = group.open_flows()
-        cut = left
         if left and engine_cuts and stop_by == self._stop_by:
-            # The engine cuts what outlives its drain time, and knows a better reason than we do.
-            self._await_none(group, 0.1)
-        if group.open_flows():
-            cut = max(cut, group.kill_all())
-            self._await_none(group, _CUT_SECONDS)
+            self._await_none(group, 2 * _GRACE_SECONDS)
+        cut = max(left, group.kill_all())
+        self._await_none(group, _CUT_SECONDS)
         return cut
 
     def _await_none(self, group: Group, timeout: float) -> None:
@@ -468,8 +468,8 @@ def _endpoint(plan: EndpointPlan, bound: Bound) -> RunningEndpoint:
     return RunningEndpoint(plan.id, plan, bound.tcp_address, bound.udp_address, bound.handle)
 
 
-def _port(plan: EndpointPlan) -> str:
-    return plan.listen.rpartition(":")[2]
+def _port(address: str) -> str:
+    return address.rpartition(":")[2]
 
 
 def _weakly(relay: Relay) -> Sink:

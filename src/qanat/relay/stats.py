@@ -70,6 +70,8 @@ class EndpointStats:
     endpoint: str
     handle: int = 0
     """An endpoint that was bound anew is here twice until the last flow of the old one ended."""
+    closed: bool = False
+    """Takes no new flows; it goes when its last flow has ended and its counters were read."""
     tcp: TcpStats = field(default_factory=TcpStats)
     udp: UdpStats = field(default_factory=UdpStats)
 
@@ -175,6 +177,7 @@ def _endpoint(record: Mapping[str, Any]) -> EndpointStats:
     return EndpointStats(
         endpoint=str(record.get("endpoint", "")),
         handle=int(record.get("handle", 0)),
+        closed=bool(record.get("closed", False)),
         tcp=_flat(TcpStats, tcp | {"connect": _connect(connect)}),
         udp=_flat(UdpStats, record.get("udp")),
     )
