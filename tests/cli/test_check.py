@@ -107,7 +107,7 @@ def test_a_name_to_listen_on_that_has_no_address_is_found(qanat: Run, tmp_path: 
     file.write_text('[[endpoints]]\nlisten = "nowhere.invalid:5000"\nremote = "a:1"\n')
     ran = qanat("check", str(file))
     assert ran.returncode == 1
-    assert ran.stderr.startswith(f"qanat: {file}")
+    assert ran.stderr.startswith(f"qanat: {file}:2:1: endpoints[0].listen = ")
     assert "nowhere.invalid has no address" in ran.stderr
 
 

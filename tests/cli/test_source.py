@@ -1,8 +1,10 @@
 """Which configuration a start line means, and what its options do to it."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from shlex import split
+from typing import Any
 
 import pytest
 
@@ -229,3 +231,25 @@ def test_a_missing_file_is_an_error(qanat: Run, tmp_path: Path) -> None:
     assert ran.stderr.startswith("qanat: ")
     assert "none.toml" in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+def test_what_the_program_finds_in_a_file_has_its_place(
+    asked: Asked,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    rule = "[[endpoints]]\nlisten = '{}'\nremote = 'a:1'\n"
+    (folder / "a.toml").write_text(rule.format("127.0.0.1:1"))
+    (folder / "b.toml").write_text("# nothing\n" + rule.format("nowhere.invalid:2"))
+
+    def run(loaded: Any, options: Any) -> int:
+        plans(loaded.config)
+        return 0
+
+    monkeypatch.setattr(sys.modules["qanat.relay.program"], "run", run)
+    assert main(["relay", "-c", str(folder)], program="qanat") == 1
+    err = capsys.readouterr().err
+    assert err.startswith(f"qanat: {folder / 'b.toml'}:3:1: endpoints[0].listen = ")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qanat.cli.output import emit, emit_json, emit_table, printable, report_problems
+from qanat.cli.source import located
 from qanat.errors import Absent, ConfigError, Problem
 
 if TYPE_CHECKING:
@@ -61,13 +61,14 @@ def examine(path: str) -> Finding:
     finding = Finding(path)
     try:
         loaded = load(path)
-        finding.problems += loaded.warnings
+    except ConfigError as error:
+        finding.problems += error.problems
+        return finding
+    finding.problems += loaded.warnings
+    try:
         finding.endpoints = plans(loaded.config)
     except ConfigError as error:
-        finding.problems += [
-            problem if problem.file is not None else dataclasses.replace(problem, file=path)
-            for problem in error.problems
-        ]
+        finding.problems += located(error.problems, loaded)
     return finding
 
 

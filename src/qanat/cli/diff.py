@@ -9,6 +9,8 @@ import click
 
 from qanat.cli.check import protocols, targets
 from qanat.cli.output import emit, emit_json, emit_table, report_problems
+from qanat.cli.source import located
+from qanat.errors import ConfigError
 
 if TYPE_CHECKING:
     from qanat.config.models import Config
@@ -53,7 +55,10 @@ def _read(path: str) -> tuple[Config, list[EndpointPlan]]:
 
     loaded = load(path)
     report_problems(loaded.warnings)
-    return loaded.config, plans(loaded.config)
+    try:
+        return loaded.config, plans(loaded.config)
+    except ConfigError as error:
+        raise ConfigError(located(error.problems, loaded)) from error
 
 
 def _settings(old: Config, new: Config) -> list[FieldChange]:

@@ -140,12 +140,12 @@ def _run(ctx: click.Context, given: Given) -> int:
         return program.run(loaded, options)
     except ConfigError as error:
         # Names to listen on and files to log to are tried only now.
-        raise ConfigError(source.named(error.problems)) from error
+        raise ConfigError(source.named(error.problems, loaded)) from error
 
 
 def _refuse_unsupported(ctx: click.Context, given: Given) -> None:
     wanted = ["pre_conn_hook"]
-    if given["config"] is None:
+    if given["config"] is None and not os.environ.get(CONFIG_VARIABLE):
         wanted += ["listen_transport", "remote_transport"]
     for name in wanted:
         if given[name] is not None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from qanat.config.merge import Overrides
     from qanat.config.models import Endpoint
 
-__all__ = ["CONFIG_VARIABLE", "Source", "choose"]
+__all__ = ["CONFIG_VARIABLE", "Source", "choose", "located"]
 
 CONFIG_VARIABLE = "REALM_CONF"
 
@@ -48,14 +48,47 @@ class Source:
     read: Callable[[], Loaded]
     paths: list[Path]
     """The files it is from; empty if it is from none."""
-    named: Callable[[Sequence[Problem]], list[Problem]] = list
-    """Problems in the words of whoever wrote the configuration."""
+    option: Callable[[str], str] | None = None
+    """The option that a key of the configuration is from, if it is from the line alone."""
 
     def is_line(self, problems: Sequence[Problem]) -> bool:
         """Whether options alone are wrong, and not what a file says."""
         return all(
             problem.file is None and (problem.key or "").startswith("-") for problem in problems
         )
+
+    def named(self, problems: Sequence[Problem], loaded: Loaded) -> list[Problem]:
+        """Problems in the words of whoever wrote the configuration."""
+        if self.option is None:
+            return located(problems, loaded)
+        return [
+            dataclasses.replace(problem, key=problem.key and self.option(problem.key))
+            for problem in problems
+        ]
+
+
+def located(problems: Sequence[Problem], loaded: Loaded) -> list[Problem]:
+    """Problems that were found after loading, with the place of the key in its file."""
+    return [_located(problem, loaded) for problem in problems]
+
+
+def _located(problem: Problem, loaded: Loaded) -> Problem:
+    if problem.key is None or problem.file is not None:
+        return problem
+    from qanat.config.places import dotted
+
+    path = tuple(
+        int(number) if number else name
+        for name, number in re.findall(r"([^.\[\]]+)|\[(\d+)\]", problem.key)
+    )
+    written, place = loaded.origins.locate(path)
+    return dataclasses.replace(
+        problem,
+        key=dotted(written),
+        file=place.file,
+        line=place.line,
+        column=place.column,
+    )
 
 
 def choose(ctx: click.Context, given: Given) -> Source:
@@ -153,9 +186,6 @@ def _invalid(ctx: click.Context, problem: Problem) -> str:
 def _from_line(ctx: click.Context, endpoints: Sequence[Endpoint], overrides: Overrides) -> Source:
     """A configuration that is the same whenever it is read."""
 
-    def named(problems: Sequence[Problem]) -> list[Problem]:
-        return [dataclasses.replace(problem, key=_option(ctx, problem.key)) for problem in problems]
-
     def read() -> Loaded:
         from qanat.config.checks import check
         from qanat.config.load import Loaded
@@ -164,18 +194,18 @@ def _from_line(ctx: click.Context, endpoints: Sequence[Endpoint], overrides: Ove
         from qanat.config.origins import Origins
 
         config = apply_overrides(Config(endpoints=list(endpoints)), overrides)
-        found = named(check(effective(config), Origins()))
+        loaded = Loaded(config=config, warnings=[], files=[])
+        found = source.named(check(effective(config), Origins()), loaded)
         if any(problem.severity == "error" for problem in found):
             raise ConfigError(found)
-        return Loaded(config=config, warnings=found, files=[])
+        return dataclasses.replace(loaded, warnings=found)
 
-    return Source(read, [], named)
+    source = Source(read, [], lambda key: _option(ctx, key))
+    return source
 
 
-def _option(ctx: click.Context, key: str | None) -> str | None:
-    """The option that a key of the configuration is from: ``endpoints[0].listen`` is ``-l``."""
-    if key is None:
-        return None
+def _option(ctx: click.Context, key: str) -> str:
+    """``-l/--listen`` for ``endpoints[0].listen``; the key itself if no option has it."""
     plain = re.sub(r"\[\d+\]", "", key).removeprefix("endpoints.").removeprefix("network.")
     name = _OPTIONS.get(plain, plain.replace(".", "_"))
     option = shown(ctx, name)
