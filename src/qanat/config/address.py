@@ -13,6 +13,8 @@ from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import Final, NoReturn
 
+from qanat.config.places import printable
+
 __all__ = [
     "AddressError",
     "Host",
@@ -50,8 +52,9 @@ class AddressError(ValueError):
     """A text is not an address. ``hint`` says what would be, when that is known."""
 
     def __init__(self, message: str, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.hint = hint
+        # Texts that are refused are quoted, and they may hold anything.
+        super().__init__(printable(message))
+        self.hint = None if hint is None else printable(hint)
 
 
 IpAddress = IPv4Address | IPv6Address

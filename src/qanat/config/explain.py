@@ -103,7 +103,7 @@ def _words_for(
     key = path[-1] if path else ""
     match kind:
         case "wrong" | "address" | "not_yet":
-            return _printable_pair(context["message"], context["hint"])
+            return context["message"], context["hint"]
         case "missing":
             example = _EXAMPLES.get(str(key))
             return "is missing", None if example is None else f'{key} = "{example}"'
@@ -137,10 +137,6 @@ def _words_for(
             return f"must be a table{_found(value)}", None
         case _:
             return None, None
-
-
-def _printable_pair(message: str, hint: str | None) -> tuple[str, str | None]:
-    return printable(message), None if hint is None else printable(hint)
 
 
 def _not_one_of(value: object, field: FieldInfo | None) -> tuple[str, str | None]:

@@ -31,6 +31,7 @@ def refused(text: str) -> SyntaxProblem:
         ('{"a": // why\n 1}', 1, 7, "a value is missing", "JSON has no comments"),
         ("{'a': 1}", 1, 2, "a key in double quotes", "double quotes"),
         ('{"a": "b\n"}', 1, 9, "a line break", None),
+        ('{"a": 1, "a": 2} x', 1, 18, "something after the end", None),
         ('{"a": 1} x', 1, 10, "something after the end", None),
         ("", 1, 1, "a value is missing", "the text is empty"),
         ('{"a": NaN}', 1, 7, "NaN is not a number", None),

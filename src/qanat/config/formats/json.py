@@ -36,11 +36,9 @@ class _NotFinite(Exception):
 
 def parse(text: str) -> object:
     try:
-        return json.loads(text, object_pairs_hook=_table, parse_constant=_refuse_constant)
+        return _loads(text)
     except json.JSONDecodeError as error:
         raise SyntaxProblems([_problem(text, error)]) from None
-    except _Duplicate:
-        raise SyntaxProblems(_Scan(text).duplicates) from None
     except _NotFinite as error:
         raise SyntaxProblems([_constant(text, str(error))]) from None
     except RecursionError:
@@ -52,6 +50,15 @@ def parse(text: str) -> object:
 
 def places(text: str) -> Places:
     return _Scan(text).places
+
+
+def _loads(text: str) -> object:
+    try:
+        return json.loads(text, object_pairs_hook=_table, parse_constant=_refuse_constant)
+    except _Duplicate:
+        # The rest has not been looked at yet, and only a text that is JSON can be scanned.
+        json.loads(text, parse_constant=_refuse_constant)
+        raise SyntaxProblems(_Scan(text).duplicates) from None
 
 
 def _table(pairs: list[tuple[str, object]]) -> dict[str, object]:
