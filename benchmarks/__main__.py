@@ -66,14 +66,26 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--write-docs",
         action="store_true",
-        help="write docs/performance.md and benchmarks/results/latest.json",
+        help="write docs/performance.md and benchmarks/results/latest.json, which a complete run "
+        "does anyway",
     )
     return parser
 
 
 def _peers(names: str, python: str) -> list[Peer]:
     known: dict[str, Peer] = {
-        peer.name: peer for peer in (Qanat(python=python), Nginx(), Haproxy(), Socat(), Direct())
+        peer.name: peer
+        for peer in (
+            Qanat(python=python),
+            Nginx(),
+            Haproxy(),
+            Socat(),
+            Direct(),
+            # As nobody has them by default, to know how far they can be brought in bulk.
+            Nginx(name="nginx-64k", buffer="64k"),
+            Nginx(name="nginx-256k", buffer="256k"),
+            Haproxy(name="haproxy-1m", pipe_size=1 << 20),
+        )
     }
     wanted = [name.strip() for name in names.split(",") if name.strip()]
     unknown = [name for name in wanted if name not in known]
@@ -125,7 +137,7 @@ def main(words: Sequence[str] | None = None) -> int:
         facts = machine.describe(peers)
         outcomes = []
         for question in questions:
-            chosen = [peer for peer in peers if peer.name in question.peers]
+            chosen = [peer for peer in peers if peer.name.partition("-")[0] in question.peers]
             outcome = ask(question, chosen, setting)
             outcomes.append(outcome)
             print(report.align(report.numbers_table([outcome], names)), end="\n\n")
@@ -140,7 +152,8 @@ def main(words: Sequence[str] | None = None) -> int:
     text = json.dumps(result, indent=1, ensure_ascii=False) + "\n"
     if arguments.json:
         arguments.json.write_text(text)
-    if arguments.write_docs:
+    complete = not (arguments.names or arguments.quick or lacking)
+    if arguments.write_docs or (complete and arguments.peers == ",".join(PEERS)):
         RESULTS.parent.mkdir(exist_ok=True)
         RESULTS.write_text(text)
         page = report.replace_between_markers(PAGE.read_text(), _page(outcomes, facts, names))
