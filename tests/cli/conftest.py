@@ -1,5 +1,6 @@
 """The program under both of its names."""
 
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -62,3 +63,13 @@ def wrong(capsys: pytest.CaptureFixture[str], asked: Asked) -> Callable[..., str
         return capsys.readouterr().err.splitlines()[0].removeprefix(f"{program}: ")
 
     return line
+
+
+@pytest.fixture
+def no_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No name has an address, and no name server is asked for one."""
+
+    def unknown(*_args: object, **_named: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)

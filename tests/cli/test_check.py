@@ -3,6 +3,9 @@
 import json
 from pathlib import Path
 
+import pytest
+
+from qanat.cli.main import main
 from tests.cli.running import Run
 
 GOOD = """
@@ -102,13 +105,16 @@ def test_an_address_that_is_taken_twice_is_found(qanat: Run, tmp_path: Path) -> 
     assert str(file) in ran.stderr
 
 
-def test_a_name_to_listen_on_that_has_no_address_is_found(qanat: Run, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("no_names")
+def test_a_name_to_listen_on_that_has_no_address_is_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "name.toml"
     file.write_text('[[endpoints]]\nlisten = "nowhere.invalid:5000"\nremote = "a:1"\n')
-    ran = qanat("check", str(file))
-    assert ran.returncode == 1
-    assert ran.stderr.startswith(f"qanat: {file}:2:1: endpoints[0].listen = ")
-    assert "nowhere.invalid has no address" in ran.stderr
+    assert main(["check", str(file)], program="qanat") == 1
+    err = capsys.readouterr().err
+    assert err.startswith(f"qanat: {file}:2:1: endpoints[0].listen = ")
+    assert "nowhere.invalid has no address" in err
 
 
 def test_a_missing_file_is_an_error(qanat: Run, tmp_path: Path) -> None:

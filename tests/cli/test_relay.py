@@ -44,6 +44,7 @@ def test_nothing_to_watch_is_said(asked: Asked, capsys: pytest.CaptureFixture[st
     assert "--watch has nothing to watch" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("no_names")
 def test_what_the_program_finds_names_the_option(
     asked: Asked, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

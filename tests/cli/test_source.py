@@ -233,6 +233,7 @@ def test_a_missing_file_is_an_error(qanat: Run, tmp_path: Path) -> None:
     assert "Traceback" not in ran.stderr
 
 
+@pytest.mark.usefixtures("no_names")
 def test_what_the_program_finds_in_a_file_has_its_place(
     asked: Asked,
     tmp_path: Path,
