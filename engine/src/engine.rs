@@ -1,6 +1,7 @@
 //! The engine as its owner sees it: workers, groups, endpoints and the questions about them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
@@ -26,7 +27,7 @@ use crate::relay::endpoint::{LocalEndpoint, Route};
 use crate::relay::listener::{self, Listener};
 use crate::resolve;
 use crate::runtime::{Inbox, LoopStats, MAX_WORKERS, Sleep, Worker, ready};
-use crate::shared::{Endpoint, Group, Shared};
+use crate::shared::{Endpoint, Group, Shared, Totals};
 
 /// How long a worker may take to answer before it counts as stuck.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -46,11 +47,11 @@ pub struct Bound {
     pub udp: Option<SocketAddr>,
 }
 
+/// An endpoint that listens.
 struct Registered {
     endpoint: Arc<Endpoint>,
     route: Arc<Route>,
     started: bool,
-    closed: bool,
 }
 
 /// Worker threads and what they carry.
@@ -148,19 +149,22 @@ impl Engine {
             .filter(|(_, registered)| registered.endpoint.group.id == group)
             .map(|(handle, _)| *handle)
             .collect();
-        for handle in &handles {
-            lock(&self.endpoints).remove(handle);
-        }
+        let closing: Vec<_> = handles
+            .iter()
+            .filter_map(|handle| lock(&self.endpoints).remove(handle))
+            .collect();
         self.ask(move |worker| {
             for handle in &handles {
-                if let Some(local) = worker.endpoints.remove(*handle) {
-                    local.close();
-                }
+                worker.endpoints.close(*handle);
             }
             cut(worker, Reason::Shutdown, |flow| {
                 flow.endpoint.shared.group.id == group
             });
         })?;
+        for registered in closing {
+            registered.endpoint.close_tcp();
+        }
+        lock(&self.shared.retired).retain(|(of, _), _| *of != group);
         Ok(())
     }
 
@@ -216,7 +220,7 @@ impl Engine {
             group,
             tcp_addr: tcp.as_ref().and_then(local),
             udp_addr: udp.as_ref().and_then(local),
-            tcp,
+            tcp: Mutex::new(tcp),
             udp,
         });
         let bound = Bound {
@@ -230,7 +234,6 @@ impl Engine {
                 endpoint,
                 route,
                 started: false,
-                closed: false,
             },
         );
         Ok(bound)
@@ -290,7 +293,7 @@ impl Engine {
             let mut endpoints = lock(&self.endpoints);
             let registered = endpoints.get_mut(&handle).ok_or_else(Error::no_endpoint)?;
             registered.endpoint.gate.set(&route.plan.limits);
-            if let Some(fd) = &registered.endpoint.tcp {
+            if let Some(fd) = &*lock(&registered.endpoint.tcp) {
                 let _ = set_listener_options(fd, &route);
             }
             registered.route = Arc::clone(&route);
@@ -312,38 +315,29 @@ impl Engine {
 
     /// Stops listening; flows live on, or as long as `drain`.
     pub fn close(&self, handle: u32, drain: Option<Duration>) -> Result<(), Error> {
-        {
-            let mut endpoints = lock(&self.endpoints);
-            let registered = endpoints.get_mut(&handle).ok_or_else(Error::no_endpoint)?;
-            registered.closed = true;
-            if !registered.started {
-                endpoints.remove(&handle);
-                return Ok(());
-            }
+        let registered = lock(&self.endpoints)
+            .remove(&handle)
+            .ok_or_else(Error::no_endpoint)?;
+        if !registered.started {
+            return Ok(());
         }
         self.ask(move |worker| {
             let Some(local) = worker.endpoints.get(handle) else {
                 return;
             };
-            if !local.closed.get() {
-                // Whoever is in the queue was let in before the end.
-                if worker.index == 0 {
-                    listener::empty_queue(worker, &local);
-                }
-                local.close();
+            // Whoever is in the queue was let in before the end.
+            if worker.index == 0 {
+                listener::empty_queue(worker, &local);
             }
+            worker.endpoints.close(handle);
             if let Some(drain) = drain {
                 cut_after(worker, drain, move |flow| {
                     flow.endpoint.shared.handle == handle
                 });
             }
         })?;
-        // The workers watch it no more. Listening ends now even while flows keep the endpoint.
-        if let Some(registered) = lock(&self.endpoints).get(&handle)
-            && let Some(fd) = &registered.endpoint.tcp
-        {
-            socket::stop_listening(fd);
-        }
+        // No worker watches it any more.
+        registered.endpoint.close_tcp();
         Ok(())
     }
 
@@ -396,38 +390,24 @@ impl Engine {
     pub fn stats(&self, group: u32) -> Result<String, Error> {
         self.group(group)?;
         let parts = self.ask(move |worker| WorkerStats::take(worker, group))?;
-        let mut sums: BTreeMap<u32, [Snapshot; 2]> = BTreeMap::new();
+        let mut endpoints: BTreeMap<u32, EndpointStats> = BTreeMap::new();
         let mut workers = Vec::new();
-        for part in &parts {
+        for part in parts {
             workers.push(part.json());
-            for (handle, [tcp, udp]) in &part.endpoints {
-                let sum = sums.entry(*handle).or_default();
-                sum[0].merge(tcp);
-                sum[1].merge(udp);
-            }
-        }
-        let mut endpoints = Vec::new();
-        let mut gone = Vec::new();
-        {
-            let registered = lock(&self.endpoints);
-            for (handle, [tcp, udp]) in &sums {
-                let Some(entry) = registered.get(handle) else {
-                    continue;
-                };
-                let endpoint = &entry.endpoint;
-                if entry.closed && tcp.open + udp.open == 0 {
-                    gone.push(*handle);
+            for (handle, stats) in part.endpoints {
+                match endpoints.entry(handle) {
+                    Entry::Vacant(place) => {
+                        place.insert(stats);
+                    }
+                    Entry::Occupied(mut place) => place.get_mut().totals.merge(&stats.totals),
                 }
-                endpoints.push(json!({
-                    "endpoint": endpoint.id,
-                    "handle": handle,
-                    "closed": entry.closed,
-                    "tcp": endpoint.tcp.as_ref().map(|_| tcp_json(tcp)),
-                    "udp": endpoint.udp.as_ref().map(|_| udp_json(udp)),
-                }));
             }
         }
-        self.forget(gone)?;
+        self.add_retired(group, &mut endpoints);
+        let endpoints: Vec<_> = endpoints
+            .iter()
+            .map(|(handle, stats)| stats.json(*handle))
+            .collect();
         let names = resolve::stats();
         let (lost, queued) = self.shared.events.counts();
         Ok(json!({
@@ -472,21 +452,35 @@ impl Engine {
         self.shared.events.close();
     }
 
-    /// Endpoints that are closed and without flows: their counters have been told for the last
-    /// time.
-    fn forget(&self, handles: Vec<u32>) -> Result<(), Error> {
-        if handles.is_empty() {
-            return Ok(());
-        }
-        for handle in &handles {
-            lock(&self.endpoints).remove(handle);
-        }
-        self.ask(move |worker| {
-            for handle in &handles {
-                worker.endpoints.remove(*handle);
+    /// An endpoint that took over from a closed one of the same id goes on counting from there.
+    /// What nobody took over is told once, as a closed endpoint.
+    fn add_retired(&self, group: u32, endpoints: &mut BTreeMap<u32, EndpointStats>) {
+        let mut retired = lock(&self.shared.retired);
+        for stats in endpoints.values_mut().filter(|stats| !stats.closed) {
+            if let Some(totals) = retired.get(&(group, stats.id.clone())) {
+                stats.totals.merge(totals);
+                stats.inherits = true;
             }
-        })?;
-        Ok(())
+        }
+        let taken: HashSet<_> = endpoints
+            .values()
+            .filter(|stats| stats.inherits)
+            .map(|stats| stats.id.clone())
+            .collect();
+        retired.retain(|(of, id), totals| {
+            if *of != group || taken.contains(id) {
+                return true;
+            }
+            let stats = EndpointStats {
+                id: id.clone(),
+                closed: true,
+                inherits: false,
+                protocols: [totals.tcp.total > 0, totals.udp.total > 0],
+                totals: totals.clone(),
+            };
+            endpoints.insert(self.next_serial(), stats);
+            false
+        });
     }
 
     fn next_serial(&self) -> u32 {
@@ -610,7 +604,17 @@ struct WorkerStats {
     flows: usize,
     pipes: PipeStats,
     turns: LoopStats,
-    endpoints: Vec<(u32, [Snapshot; 2])>,
+    endpoints: Vec<(u32, EndpointStats)>,
+}
+
+struct EndpointStats {
+    id: String,
+    closed: bool,
+    /// Whether it goes on from a closed endpoint's counters.
+    inherits: bool,
+    /// TCP, UDP.
+    protocols: [bool; 2],
+    totals: Totals,
 }
 
 impl WorkerStats {
@@ -625,12 +629,7 @@ impl WorkerStats {
                 .list()
                 .iter()
                 .filter(|local| local.shared.group.id == group)
-                .map(|local| {
-                    (
-                        local.shared.handle,
-                        [local.tcp.snapshot(), local.udp.snapshot()],
-                    )
-                })
+                .map(|local| (local.shared.handle, EndpointStats::take(local)))
                 .collect(),
         }
     }
@@ -645,6 +644,32 @@ impl WorkerStats {
             "pipes_lent": self.pipes.lent,
             "pipes_idle": self.pipes.idle,
             "pipe_bytes": self.pipes.bytes,
+        })
+    }
+}
+
+impl EndpointStats {
+    fn take(local: &LocalEndpoint) -> Self {
+        Self {
+            id: local.shared.id.clone(),
+            closed: local.closed.get(),
+            inherits: false,
+            protocols: [
+                local.shared.tcp_addr.is_some(),
+                local.shared.udp_addr.is_some(),
+            ],
+            totals: local.totals(),
+        }
+    }
+
+    fn json(&self, handle: u32) -> Value {
+        let [tcp, udp] = self.protocols;
+        json!({
+            "endpoint": self.id,
+            "handle": handle,
+            "closed": self.closed,
+            "tcp": tcp.then(|| tcp_json(&self.totals.tcp)),
+            "udp": udp.then(|| udp_json(&self.totals.udp)),
         })
     }
 }

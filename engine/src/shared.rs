@@ -2,10 +2,12 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::flow::counters::Snapshot;
 use crate::flow::limits::Gate;
 use crate::flow::table::Table;
 use crate::net::fd::Fd;
@@ -24,6 +26,23 @@ pub struct Shared {
     /// Flows that each worker carries, so that an accepted one goes to an idle worker.
     pub loads: Vec<Load>,
     pub inboxes: OnceLock<Vec<Arc<Inbox>>>,
+    /// What endpoints counted that are closed, by group and id: a later endpoint of the same id
+    /// goes on from there.
+    pub retired: Mutex<HashMap<(u32, String), Totals>>,
+}
+
+/// Counters of one endpoint, of all workers together.
+#[derive(Clone, Debug, Default)]
+pub struct Totals {
+    pub tcp: Snapshot,
+    pub udp: Snapshot,
+}
+
+impl Totals {
+    pub fn merge(&mut self, other: &Self) {
+        self.tcp.merge(&other.tcp);
+        self.udp.merge(&other.udp);
+    }
 }
 
 /// On a cache line of its own: written at every open and close by one worker.
@@ -52,7 +71,14 @@ impl Shared {
             events: Events::default(),
             loads: (0..workers).map(|_| Load::default()).collect(),
             inboxes: OnceLock::new(),
+            retired: Mutex::default(),
         }
+    }
+
+    /// Keeps what a closed endpoint counted on one worker.
+    pub fn retire(&self, key: (u32, String), totals: &Totals) {
+        let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        retired.entry(key).or_default().merge(totals);
     }
 
     pub fn inbox(&self, worker: usize) -> Option<&Arc<Inbox>> {
@@ -92,10 +118,29 @@ pub struct Endpoint {
     pub id: String,
     pub group: Arc<Group>,
     pub gate: Arc<Gate>,
-    pub tcp: Option<Fd>,
+    /// Taken out and closed when listening ends, whoever still holds the endpoint.
+    pub tcp: Mutex<Option<Fd>>,
+    /// Open for as long as an association replies through it.
     pub udp: Option<Fd>,
     pub tcp_addr: Option<SocketAddr>,
     pub udp_addr: Option<SocketAddr>,
+}
+
+impl Endpoint {
+    /// The listening TCP socket, for as long as the endpoint listens.
+    pub fn tcp_fd(&self) -> Option<RawFd> {
+        let tcp = self.tcp.lock().unwrap_or_else(PoisonError::into_inner);
+        tcp.as_ref().map(AsRawFd::as_raw_fd)
+    }
+
+    pub fn close_tcp(&self) {
+        let tcp = self
+            .tcp
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        drop(tcp);
+    }
 }
 
 /// Events on their way to the owner of the engine.

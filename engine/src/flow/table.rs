@@ -126,7 +126,7 @@ impl Flow {
             kind: end.map(|_| "ended"),
             id: self.id,
             group: self.endpoint.shared.group.id,
-            endpoint: &self.endpoint.shared.id,
+            endpoint: &self.route.plan.id,
             protocol: self.protocol,
             client: self.client,
             listener: match self.protocol {

@@ -206,12 +206,6 @@ pub fn shutdown_write(fd: &impl AsRawFd) {
     unsafe { libc::shutdown(fd.as_raw_fd(), libc::SHUT_WR) };
 }
 
-/// Ends a listening socket that others still hold: it takes and queues nothing any more.
-pub fn stop_listening(fd: &impl AsRawFd) {
-    // SAFETY: plain arguments. An error means that it doesn't listen.
-    unsafe { libc::shutdown(fd.as_raw_fd(), libc::SHUT_RDWR) };
-}
-
 pub fn set_nonblocking(fd: &impl AsRawFd) -> io::Result<()> {
     // SAFETY: plain arguments.
     let flags = check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) })?;

@@ -6,13 +6,13 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::flow::counters::Counters;
 use crate::plan::{EndpointPlan, TcpPlan, UdpPlan};
 use crate::relay::listener::Listener;
 use crate::resolve::Resolver;
-use crate::shared::Endpoint;
+use crate::shared::{Endpoint, Shared, Totals};
 
 /// A plan that can't be carried out: the field, its value, and why.
 #[derive(Debug)]
@@ -197,8 +197,20 @@ impl LocalEndpoint {
         *self.route.borrow_mut() = route;
     }
 
+    /// What this worker counted for the endpoint.
+    pub fn totals(&self) -> Totals {
+        Totals {
+            tcp: self.tcp.snapshot(),
+            udp: self.udp.snapshot(),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.tcp.open.get() + self.udp.open.get() == 0
+    }
+
     /// Stops taking new flows.
-    pub fn close(&self) {
+    fn close(&self) {
         self.closed.set(true);
         if let Some(listener) = self.listener.borrow_mut().take() {
             listener.stop();
@@ -209,30 +221,72 @@ impl LocalEndpoint {
     }
 }
 
-/// The endpoints of a worker by handle. A closed one stays until its flows are gone, so that its
-/// counters stay true.
+/// How often closed endpoints are looked at.
+const SWEEP: Duration = Duration::from_millis(50);
+
+/// The endpoints of a worker by handle. A closed one stays until its flows are gone.
 #[derive(Default)]
-pub struct Endpoints(RefCell<HashMap<u32, Rc<LocalEndpoint>>>);
+pub struct Endpoints {
+    all: RefCell<HashMap<u32, Rc<LocalEndpoint>>>,
+    /// Handles of those that are closed and still have flows.
+    closing: RefCell<Vec<u32>>,
+    swept: Cell<Option<Instant>>,
+}
 
 impl Endpoints {
     pub fn insert(&self, endpoint: Rc<LocalEndpoint>) {
-        self.0.borrow_mut().insert(endpoint.shared.handle, endpoint);
+        self.all
+            .borrow_mut()
+            .insert(endpoint.shared.handle, endpoint);
     }
 
     pub fn get(&self, handle: u32) -> Option<Rc<LocalEndpoint>> {
-        self.0.borrow().get(&handle).cloned()
+        self.all.borrow().get(&handle).cloned()
     }
 
-    pub fn remove(&self, handle: u32) -> Option<Rc<LocalEndpoint>> {
-        self.0.borrow_mut().remove(&handle)
+    /// Stops taking new flows for an endpoint, and forgets it when its flows are gone.
+    pub fn close(&self, handle: u32) {
+        if let Some(endpoint) = self.get(handle)
+            && !endpoint.closed.get()
+        {
+            endpoint.close();
+            self.closing.borrow_mut().push(handle);
+            self.swept.set(None);
+        }
     }
 
     pub fn list(&self) -> Vec<Rc<LocalEndpoint>> {
-        self.0.borrow().values().cloned().collect()
+        self.all.borrow().values().cloned().collect()
+    }
+
+    /// Forgets closed endpoints without flows; their counters are kept in `shared`.
+    pub fn sweep(&self, shared: &Shared, now: Instant) {
+        if self.closing.borrow().is_empty() || self.swept.get().is_some_and(|at| now < at + SWEEP) {
+            return;
+        }
+        self.swept.set(Some(now));
+        self.closing.borrow_mut().retain(|handle| {
+            let mut all = self.all.borrow_mut();
+            match all.get(handle) {
+                Some(endpoint) if endpoint.is_empty() => {}
+                Some(_) => return true,
+                None => return false,
+            }
+            if let Some(endpoint) = all.remove(handle) {
+                let key = (endpoint.shared.group.id, endpoint.shared.id.clone());
+                shared.retire(key, &endpoint.totals());
+            }
+            false
+        });
+    }
+
+    /// Whether closed endpoints wait for their flows to end.
+    pub fn is_closing(&self) -> bool {
+        !self.closing.borrow().is_empty()
     }
 
     pub fn clear(&self) {
-        let all = std::mem::take(&mut *self.0.borrow_mut());
+        let all = std::mem::take(&mut *self.all.borrow_mut());
         for endpoint in all.into_values() {
             endpoint.close();
         }

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::RawFd;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,22 +30,24 @@ pub struct Listener {
     endpoint: Weak<LocalEndpoint>,
     fd: RawFd,
     watch: Cell<Option<WatchId>>,
-    /// How many to take at the next call: doubles while the queue is never empty, so that a lone
-    /// connection costs one accept and not a second that fails.
+    /// How many to take at the next call: doubles while calls follow each other turn by turn, so
+    /// that a lone connection costs one accept and not a second that fails.
     burst: Cell<u32>,
+    last_turn: Cell<u64>,
 }
 
 impl Listener {
     pub fn start(worker: &Rc<Worker>, endpoint: &Rc<LocalEndpoint>) -> io::Result<()> {
-        let Some(socket) = &endpoint.shared.tcp else {
+        let Some(fd) = endpoint.shared.tcp_fd() else {
             return Ok(());
         };
         let listener = Rc::new(Self {
             worker: Rc::downgrade(worker),
             endpoint: Rc::downgrade(endpoint),
-            fd: socket.as_raw_fd(),
+            fd,
             watch: Cell::new(None),
             burst: Cell::new(1),
+            last_turn: Cell::new(0),
         });
         listener.watch(worker)?;
         *endpoint.listener.borrow_mut() = Some(listener);
@@ -67,7 +69,14 @@ impl Listener {
     }
 
     fn accept(self: &Rc<Self>, worker: &Rc<Worker>, endpoint: &Rc<LocalEndpoint>) {
-        for _ in 0..self.burst.get() {
+        let turn = worker.turns();
+        let burst = if self.last_turn.replace(turn) + 1 == turn {
+            (self.burst.get() * 2).min(MOST_AT_ONCE)
+        } else {
+            1
+        };
+        self.burst.set(burst);
+        for _ in 0..burst {
             match socket::accept(self.fd) {
                 Ok((fd, client)) => take(worker, endpoint, fd, client),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -84,14 +93,13 @@ impl Listener {
                 Err(error) => self.failed(worker, endpoint, &error),
             }
         }
-        self.burst.set((self.burst.get() * 2).min(MOST_AT_ONCE));
     }
 
     fn failed(&self, worker: &Worker, endpoint: &LocalEndpoint, error: &io::Error) {
         add(&endpoint.tcp.errors, 1);
         worker.shared.events.notice(
             endpoint.shared.group.id,
-            &endpoint.shared.id,
+            &endpoint.route().plan.id,
             "accept_failed",
             format!("can't accept a connection: {error}"),
         );
@@ -129,10 +137,10 @@ impl Source for Listener {
 
 /// Takes what still waits in the queue of a listener that is about to close.
 pub fn empty_queue(worker: &Rc<Worker>, endpoint: &Rc<LocalEndpoint>) {
-    let Some(listener) = &endpoint.shared.tcp else {
+    let Some(listener) = endpoint.shared.tcp_fd() else {
         return;
     };
-    while let Ok((fd, client)) = socket::accept(listener.as_raw_fd()) {
+    while let Ok((fd, client)) = socket::accept(listener) {
         take(worker, endpoint, fd, client);
     }
 }
@@ -173,7 +181,7 @@ fn refuse(
     socket::reset_on_close(fd);
     worker.shared.events.notice(
         endpoint.shared.group.id,
-        &endpoint.shared.id,
+        &endpoint.route().plan.id,
         refusal.name(),
         format!("refused {client}: over the limit {}", refusal.name()),
     );

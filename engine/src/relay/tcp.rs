@@ -194,7 +194,7 @@ impl Life {
         let endpoint = &self.flow.endpoint.shared;
         self.worker.shared.events.notice(
             endpoint.group.id,
-            &endpoint.id,
+            &self.flow.route.plan.id,
             error.reason().name(),
             format!("can't connect to {}: {text}", self.flow.route.target),
         );
@@ -211,7 +211,7 @@ impl Life {
                     let endpoint = &self.flow.endpoint.shared;
                     self.worker.shared.events.notice(
                         endpoint.group.id,
-                        &endpoint.id,
+                        &self.flow.route.plan.id,
                         reason.name(),
                         format!(
                             "can't connect to {}: {}",

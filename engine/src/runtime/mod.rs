@@ -28,6 +28,9 @@ pub const SCRATCH: usize = 64 * 1024;
 
 const EVENTS: usize = 256;
 
+/// Milliseconds that the loop waits at most while closed endpoints have flows.
+const CLOSING_LOOK: libc::c_int = 200;
+
 /// One worker: everything that a flow needs, on one thread.
 pub struct Worker {
     /// Place among the engine's workers.
@@ -97,6 +100,11 @@ impl Worker {
         self.now.get()
     }
 
+    /// Serial number of this turn of the loop.
+    pub fn turns(&self) -> u64 {
+        self.loops.get()
+    }
+
     pub fn call_owner(&self, owner: Owner, readiness: u8) {
         match owner {
             Owner::Task(id) => self.tasks.wake(id),
@@ -143,7 +151,12 @@ impl Worker {
             0
         } else {
             // The clock was read at the end of the last turn.
-            self.timers.next(self.now.get()).map_or(-1, millis)
+            let timeout = self.timers.next(self.now.get()).map_or(-1, millis);
+            match self.endpoints.is_closing() {
+                true if timeout < 0 => CLOSING_LOOK,
+                true => timeout.min(CLOSING_LOOK),
+                false => timeout,
+            }
         };
         let count = self.reactor.wait(events, timeout);
         let began = Instant::now();
@@ -158,6 +171,7 @@ impl Worker {
         }
         self.tasks.run_ready(self.number);
         self.run_flush();
+        self.endpoints.sweep(&self.shared, began);
         self.shared.events.publish(&self.table);
         let ended = Instant::now();
         self.now.set(ended);
