@@ -21,7 +21,7 @@ def test_python_runs(block: Block, tmp_path: Path) -> None:
     program = tmp_path / "block.py"
     program.write_text(block.text)
     run = subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", str(program)],
+        [sys.executable, "-W", "error", str(program)],
         cwd=tmp_path,
         capture_output=True,
         text=True,
