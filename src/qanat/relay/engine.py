@@ -295,8 +295,12 @@ def _end_if_idle(shared: _Shared) -> None:
 def _at_exit() -> None:
     """Threads that are inside native code when the interpreter is taken down can't come back."""
     for shared in list(_alive):
-        if shared.gone is None:
-            shared.end("the interpreter is exiting")
+        if shared.gone is not None:
+            continue
+        if shared.sinks:
+            text = f"{len(shared.sinks)} relay(s) still ran when the interpreter exited"
+            warnings.warn(text, ResourceWarning, stacklevel=1)
+        shared.end("the interpreter is exiting")
 
 
 def _after_fork_in_child() -> None:

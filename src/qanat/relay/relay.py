@@ -153,6 +153,8 @@ class Relay:
             self._running = running
             self._draining = False
             self._unclosed = weakref.finalize(self, _dropped, group, repr(self))
+            # At exit it would come before exit handlers of the program, which may still stop us.
+            self._unclosed.atexit = False
 
     def stop(self, drain: float = 0.0) -> int:
         """Stop accepting, let flows go on for up to ``drain`` seconds, and cut the others.
