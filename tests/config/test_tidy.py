@@ -69,6 +69,12 @@ def test_keys_that_do_nothing_any_more() -> None:
     ]
 
 
+def test_keys_for_editors_and_anchors() -> None:
+    made = source({"$schema": "schema.json", "x-common": {"a": 1}, "log": {}})
+    assert (made.content, made.problems) == ({"log": {}}, [])
+    assert [key for key, _, _ in told({"log": {"x-common": 1}})] == ["log.x-common"]
+
+
 def test_other_names_of_keys() -> None:
     made = source({"endpoints": [{"local": "a:1"}], "network": {"accept_timeout": 3}})
     assert made.content == {

@@ -89,8 +89,9 @@ right, and the endpoints it describes. `qanat schema` prints the JSON Schema, wh
 What is wrong is an error, and nothing is started: a word that is not in the list, a number out of
 its range, a text where a number should be, an address that can't be one, a key given twice. **A
 key that nobody knows** is ignored with a warning that names the nearest known one. `null` in JSON
-counts as if the key were not there, except for tables and lists. `zero_copy` and `fast_open` of old
-files are accepted and do nothing.
+counts as if the key were not there, except for tables and lists. At the top of a file, `$schema`
+and keys that begin with `x-` (for YAML's anchors) may hold anything. `zero_copy` and `fast_open` of
+old files are accepted and do nothing.
 
 **Not yet supported** keys are known and refused where they ask for something, so that no file
 silently does less than it says: `balance = "off"` is accepted, `balance = "roundrobin"` is not.

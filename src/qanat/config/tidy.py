@@ -89,6 +89,9 @@ class _Walk:
         if name is not None:
             self._alias(table, tidied, name, path, here)
         elif key not in _KNOWN[kind]:
+            if kind == "config" and (key == "$schema" or key.startswith("x-")):
+                # For editors, and for YAML's anchors: what they hold is nobody else's business.
+                return
             if key in DEPRECATED:
                 self._powerless.setdefault(key, []).append(here)
             else:
