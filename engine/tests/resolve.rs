@@ -14,7 +14,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use _engine::plan::{DnsMode, ResolverPlan};
+use _engine::plan::{DnsMode, DnsProtocol, ResolverPlan};
 use _engine::resolve::{
     self, Answer, Lookup, LookupFuture, ResolveError, Resolver, abandon_after_fork, shutdown,
 };
@@ -51,8 +51,10 @@ fn resolve(resolver: &Arc<Resolver>, host: &str) -> Answer {
     }
 }
 
+/// Over TCP: nothing is sent twice, and its connection belongs to the thread that is stopped.
 fn plan(server: &Server) -> ResolverPlan {
     ResolverPlan {
+        protocol: DnsProtocol::Tcp,
         mode: DnsMode::Ipv4Only,
         nameservers: vec![server.address.to_string()],
         ..ResolverPlan::default()
@@ -110,12 +112,7 @@ fn stopping_answers_those_who_wait() {
 fn it_starts_anew_with_the_answers_it_had() {
     let server = Server::start();
     server.tell_all(Reply::addresses(&["192.0.2.1"], 60));
-    // Over TCP, whose connection belongs to the thread that is stopped.
-    let plan = ResolverPlan {
-        protocol: _engine::plan::DnsProtocol::Tcp,
-        ..plan(&server)
-    };
-    let resolver = Resolver::shared(&plan);
+    let resolver = Resolver::shared(&plan(&server));
     resolve(&resolver, "one.test").unwrap();
     shutdown();
     assert!(matches!(resolver.lookup("one.test"), Lookup::Ready(Ok(_))));

@@ -210,12 +210,11 @@ fn an_expired_answer_serves_soon_when_the_name_server_is_silent() {
 #[test]
 fn a_dead_name_server_is_survived_and_then_given_up() {
     let server = Server::start();
-    let tcp = ResolverPlan {
-        protocol: crate::plan::DnsProtocol::Tcp,
+    let brief = ResolverPlan {
         stale: 60,
         ..v4(&server)
     };
-    let resolver = knowing(&server, tcp, 5);
+    let resolver = knowing(&server, brief, 5);
     drop(server);
     resolver.advance(6 * SECOND);
     assert_eq!(texts(resolve(&resolver, "db.test")), ["192.0.2.1"]);

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use self::server::Server;
 use super::system::SystemFiles;
 use super::{Answer, Lookup, Resolver};
-use crate::plan::ResolverPlan;
+use crate::plan::{DnsProtocol, ResolverPlan};
 
 /// Far longer than any look-up may take.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -72,8 +72,10 @@ fn texts(answer: Answer) -> Vec<String> {
     addresses.iter().map(IpAddr::to_string).collect()
 }
 
+/// Over TCP, where nothing is sent twice when the machine is slow: questions can be counted.
 fn plan(server: &Server) -> ResolverPlan {
     ResolverPlan {
+        protocol: DnsProtocol::Tcp,
         nameservers: vec![server.address.to_string()],
         ..ResolverPlan::default()
     }

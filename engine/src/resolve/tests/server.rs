@@ -257,15 +257,16 @@ fn serve_tcp(listener: &TcpListener, shared: &Arc<Shared>) {
                     return;
                 }
                 let reply = shared.reply(&query, true);
-                thread::sleep(reply.delay);
-                if reply.silent {
-                    continue;
-                }
-                let bytes = reply.encode(&query, true);
-                let length = u16::try_from(bytes.len()).unwrap().to_be_bytes();
-                if stream.write_all(&[&length[..], &bytes].concat()).is_err() {
-                    return;
-                }
+                let mut stream = stream.try_clone().unwrap();
+                // Later queries of the connection don't wait for this one.
+                thread::spawn(move || {
+                    thread::sleep(reply.delay);
+                    if !reply.silent {
+                        let bytes = reply.encode(&query, true);
+                        let length = u16::try_from(bytes.len()).unwrap().to_be_bytes();
+                        let _ = stream.write_all(&[&length[..], &bytes].concat());
+                    }
+                });
             }
         });
     }

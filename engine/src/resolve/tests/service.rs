@@ -218,12 +218,15 @@ fn the_protocol_is_kept_to_and_a_cut_answer_asked_for_again() {
     };
     let both = over(DnsProtocol::TcpAndUdp);
     assert_eq!(texts(resolve(&both, "db.test")), ["192.0.2.1"]);
-    assert_eq!((server.counted(), server.counted_tcp()), (2, 1));
+    // On UDP a slow machine may ask twice.
+    let over_udp = || server.counted() - server.counted_tcp();
+    let asked = over_udp();
+    assert_eq!((asked > 0, server.counted_tcp()), (true, 1));
     assert_eq!(
         texts(resolve(&over(DnsProtocol::Tcp), "db.test")),
         ["192.0.2.1"]
     );
-    assert_eq!((server.counted(), server.counted_tcp()), (3, 2));
+    assert_eq!((over_udp(), server.counted_tcp()), (asked, 2));
     let failed = resolve(&over(DnsProtocol::Udp), "db.test").unwrap_err();
     assert!(!failed.is_final(), "{failed}");
     assert_eq!(server.counted_tcp(), 2);
@@ -231,8 +234,18 @@ fn the_protocol_is_kept_to_and_a_cut_answer_asked_for_again() {
 
 #[test]
 fn nonsense_is_an_error_and_nothing_else() {
+    for protocol in [DnsProtocol::TcpAndUdp, DnsProtocol::Tcp] {
+        answer_nonsense(protocol);
+    }
+}
+
+fn answer_nonsense(protocol: DnsProtocol) {
     let server = Server::start();
-    let resolver = with_mode(&server, DnsMode::Ipv4Only);
+    let resolver = resolver(ResolverPlan {
+        protocol,
+        mode: DnsMode::Ipv4Only,
+        ..plan(&server)
+    });
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut random = move || {
         state ^= state << 13;
@@ -379,6 +392,7 @@ fn the_system_names_the_servers_and_the_search_list() {
     );
     let system = ResolverPlan {
         mode: DnsMode::Ipv4Only,
+        protocol: DnsProtocol::Tcp,
         ..ResolverPlan::default()
     };
     let resolver = resolver_with(system, &files, server.address.port());
@@ -433,6 +447,7 @@ fn new_name_servers_get_a_new_chance() {
     files.write("resolv.conf", "nameserver 127.0.0.1\n");
     let system = ResolverPlan {
         mode: DnsMode::Ipv4Only,
+        protocol: DnsProtocol::Tcp,
         ..ResolverPlan::default()
     };
     let resolver = resolver_with(system, &files, server.address.port());
