@@ -1,0 +1,149 @@
+"""Every example runs as it is, and shows what it promises."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from tests.support.echo import echo_server
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+ADDRESS = re.compile(r"127\.0\.0\.1:\d+")
+
+
+@contextmanager
+def started(name: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    example = subprocess.Popen(
+        [sys.executable, EXAMPLES / name, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        bufsize=1,
+    )
+    try:
+        yield example
+    finally:
+        example.kill()
+        example.communicate()
+
+
+def line(example: subprocess.Popen[str]) -> str:
+    assert example.stdout is not None
+    read = example.stdout.readline()
+    assert read, example.stderr.read() if example.stderr else ""
+    return read.rstrip()
+
+
+def say(example: subprocess.Popen[str], text: str) -> None:
+    assert example.stdin is not None
+    example.stdin.write(text + "\n")
+
+
+def connect(text: str) -> socket.socket:
+    found = ADDRESS.search(text)
+    assert found, text
+    host, _, port = found[0].rpartition(":")
+    return socket.create_connection((host, int(port)), timeout=5)
+
+
+def test_basic() -> None:
+    with (
+        echo_server() as port,
+        started("relay_basic.py", "127.0.0.1:0", f"127.0.0.1:{port}") as example,
+    ):
+        with connect(line(example)) as client:
+            client.sendall(b"hello")
+            assert client.recv(5) == b"hello"
+        assert re.fullmatch(
+            r"127\.0\.0\.1:\d+: 5 bytes up, 5 down in \d\.\d{3} s, client_closed", line(example)
+        )
+        example.send_signal(signal.SIGINT)
+        assert example.communicate(timeout=10) == ("", "")
+        assert example.returncode == 0
+
+
+def test_reload() -> None:
+    with (
+        echo_server(b"1") as first,
+        echo_server(b"2") as second,
+        started("relay_reload.py", f"127.0.0.1:{first}") as example,
+    ):
+        address = line(example)
+        with connect(address) as old:
+            assert old.recv(1) == b"1"
+            say(example, f"127.0.0.1:{second}")
+            assert line(example) == "0 added, 0 removed, 1 changed, 1 untouched; 1 open"
+            with connect(address) as new:
+                assert new.recv(1) == b"2"
+            old.sendall(b"still")
+            assert old.recv(5) == b"still"
+            say(example, "no-port")
+            assert line(example).startswith("as before: ")
+            with connect(address) as new:
+                assert new.recv(1) == b"2"
+        out, err = example.communicate("\n", timeout=10)
+        assert (out, err, example.returncode) == ("", "", 0)
+
+
+def test_events() -> None:
+    with echo_server() as port, started("relay_events.py", f"127.0.0.1:{port}") as example:
+        address = line(example)
+        for _ in range(3):
+            with connect(address) as client:
+                client.sendall(b"hello")
+                assert client.recv(5) == b"hello"
+        example.send_signal(signal.SIGTERM)
+        out, err = example.communicate(timeout=10)
+        assert (out, err) == ("{'client_closed': 3}, 0 cut\n", "")
+        assert example.returncode == 0
+
+
+def test_events_tells_of_a_target_that_is_down() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    with started("relay_events.py", f"127.0.0.1:{port}") as example:
+        address = line(example)
+        with pytest.raises(ConnectionError), connect(address) as client:
+            client.sendall(b"hello")
+            if client.recv(1) == b"":
+                raise ConnectionError
+        assert re.fullmatch(r"front: can't connect to .* \(1 times\)", line(example))
+
+
+def test_threads() -> None:
+    class Page(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"ok")
+
+        def log_message(self, *_: object) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Page) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        with started("relay_threads.py", f"127.0.0.1:{server.server_port}") as example:
+            out, err = example.communicate(timeout=15)
+    assert (err, example.returncode) == ("", 0)
+    assert re.search(r"^200 by way of 127\.0\.0\.1:\d+$", out, re.MULTILINE)
+    assert out.endswith("1 in all\n")
+
+
+def test_every_example_is_run_and_fits_on_a_page() -> None:
+    source = Path(__file__).read_text()
+    for example in EXAMPLES.glob("*.py"):
+        assert f'"{example.name}"' in source, f"{example.name} is run by no test"
+        assert len(example.read_text().splitlines()) <= 60
