@@ -230,8 +230,10 @@ def test_nameserver_reads_what_it_writes(
     assert parse_nameserver(str(server)) == server
 
 
-@given(st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)), st.integers(0, 65_535))
-def test_through_reads_what_it_writes(host: IPv4Address | IPv6Address, port: int) -> None:
+@given(hosts, st.one_of(st.just(0), ports))
+def test_through_reads_what_it_writes(
+    host: IPv4Address | IPv6Address | HostName, port: int
+) -> None:
     address = ThroughAddress(host, port)
     assert parse_through(str(address)) == address
 

@@ -181,7 +181,9 @@ class ThroughAddress:
             raise AddressError(f"port {self.port} is not a port", "0 to 65535")
 
     def __str__(self) -> str:
-        return str(self.host) if self.port == 0 else join(self.host, self.port)
+        # A name without a port would be read as that of a device.
+        bare = self.port == 0 and not isinstance(self.host, HostName)
+        return str(self.host) if bare else join(self.host, self.port)
 
 
 @dataclass(frozen=True, slots=True)
