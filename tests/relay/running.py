@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from qanat.observe.control import ControlClient
+from qanat.observe.control_client import ControlClient
 from tests.support.wait import wait_until
 
 __all__ = ["Program", "connect", "echo_target", "free_port", "talk"]

@@ -56,10 +56,10 @@ class Watching:
         self._path = path
 
     async def __aenter__(self) -> Watching:
+        known = fingerprint([self._path])
         self._task = asyncio.ensure_future(
-            watch(lambda: [self._path], self._changed, every=0.02, quiet=0.05)
+            watch([self._path], self._changed, known=known, every=0.02, quiet=0.05)
         )
-        await asyncio.sleep(0.05)
         return self
 
     async def __aexit__(self, *_: object) -> None:

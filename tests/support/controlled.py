@@ -11,7 +11,8 @@ from typing import Any
 
 from qanat.errors import QanatError
 from qanat.observe.http import Response, Server
-from qanat.relay.control import ControlSocket, control_routes
+from qanat.relay.control import control_routes
+from qanat.relay.control_socket import ControlSocket
 from qanat.relay.difference import Report
 
 __all__ = ["FakeRelay", "controlled", "flow"]

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from qanat.observe.control import ControlClient
+from qanat.observe.control_client import ControlClient
 
 __all__ = ["ask", "control_option", "filter_options", "json_option"]
 

@@ -21,7 +21,7 @@ from qanat.cli.asking import ask, control_option, filter_options, json_option
 from qanat.cli.output import emit_json, emit_table, is_terminal, wants_colour
 from qanat.cli.quantities import bytes_text, rate_text, seconds_text
 from qanat.cli.rates import SORTS, Rates, Row, ordered
-from qanat.observe.control import ControlClient
+from qanat.observe.control_client import ControlClient
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

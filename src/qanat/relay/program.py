@@ -20,9 +20,11 @@ from typing import TYPE_CHECKING, Final, Literal, TextIO
 from qanat.config.models import Config, Endpoint
 from qanat.errors import BindError, ConfigError, ControlError, Problem, QanatError
 from qanat.observe.logs import DEFAULT_LEVEL, DEFAULT_OUTPUT, LEVELS, Logs, LogSettings
+from qanat.observe.notices import write_notice
 from qanat.observe.notify import InheritedSocket, Notifier, inherited_sockets
-from qanat.relay.control import ControlSocket
+from qanat.relay.control_socket import ControlSocket
 from qanat.relay.daemon import Detached, PidFile, detach, raise_descriptor_limit
+from qanat.relay.flow_log import FlowLog
 from qanat.relay.listeners import Listeners, listen_on
 from qanat.relay.relay import Relay
 from qanat.relay.signals import Signals
@@ -33,6 +35,7 @@ from qanat.relay.start_lines import (
     log_line,
     pipe_line,
 )
+from qanat.relay.watch import fingerprint
 
 if TYPE_CHECKING:
     from qanat.config.load import Loaded
@@ -99,6 +102,8 @@ class _Program:
         self._options = options
         self._stack = stack
         self._page_address = ""
+        self._watched = options.config_paths if options.watch else ()
+        self._known_files = fingerprint(self._watched)
 
     def run(self) -> int:
         # These variables are about this process, so they are read before it may become another.
@@ -112,10 +117,13 @@ class _Program:
             self._stack.callback(PidFile(Path(self._options.pid_file)).remove)
         limits = raise_descriptor_limit(self._options.nofile)
         listeners = self._bind_our_own()
-        relay = self._start(self._usable(self._loaded.config), given)
+        relay = Relay(config=self._usable(self._loaded.config))
+        relay.on_notice(write_notice)
+        flow_log = FlowLog(relay, logs)
+        self._start(relay, given)
         self._print(relay, logs.settings, limits)
         self._tell_warnings(logs.settings)
-        cut = self._serve(relay, logs, signals, notifier, listeners, detached)
+        cut = self._serve(relay, logs, flow_log, signals, notifier, listeners, detached)
         if cut:
             flows = "1 flow" if cut == 1 else f"{cut} flows"
             _say(sys.stderr, f"stopped; cut {flows} that had not ended")
@@ -191,15 +199,14 @@ class _Program:
             )
         return config
 
-    def _start(self, config: Config, given: Sequence[InheritedSocket]) -> Relay:
-        names = {endpoint.name for endpoint in config.endpoints}
+    def _start(self, relay: Relay, given: Sequence[InheritedSocket]) -> None:
+        names = {endpoint.name for endpoint in relay.config.endpoints}
         inherited = {
             f"{sock.protocol}://{sock.name if sock.name in names else sock.address}": (
                 sock.descriptor
             )
             for sock in given
         }
-        relay = Relay(config=config)
         try:
             relay.start(inherited=inherited)
         except BindError as error:
@@ -207,7 +214,6 @@ class _Program:
                 raise QanatError(_PORT_TAKEN, code="bind") from error
             raise
         self._stack.callback(relay.stop)
-        return relay
 
     def _print(self, relay: Relay, logs: LogSettings, limits: tuple[int, int]) -> None:
         lines = [descriptors_line(*limits)]
@@ -232,6 +238,7 @@ class _Program:
         self,
         relay: Relay,
         logs: Logs,
+        flow_log: FlowLog,
         signals: Signals,
         notifier: Notifier,
         listeners: Listeners,
@@ -246,13 +253,15 @@ class _Program:
             return await Serving(
                 relay,
                 logs=logs,
+                flow_log=flow_log,
                 signals=signals,
                 notifier=notifier,
                 listeners=listeners,
                 version=qanat.__version__,
                 reread=self._reread,
                 drain=self._drain(self._loaded.config),
-                watched=self._options.config_paths if self._options.watch else (),
+                watched=self._watched,
+                known_files=self._known_files,
                 ready=detached.ready if detached is not None else lambda: None,
             ).run()
 

@@ -19,7 +19,6 @@ from typing import Any
 
 from qanat.config.models import Config
 from qanat.errors import ConfigError, Problem, QanatError
-from qanat.observe.access import write_access
 from qanat.observe.http import Handler, Response, Server
 from qanat.observe.logs import Logs, LogSettings
 from qanat.observe.metrics import CONTENT_TYPE, ProgramCounters, render
@@ -27,16 +26,15 @@ from qanat.observe.notify import Notifier
 from qanat.observe.status_page import status_page
 from qanat.relay.control import control_routes, metrics_routes
 from qanat.relay.difference import Report
+from qanat.relay.flow_log import FlowLog
 from qanat.relay.listeners import Listeners
-from qanat.relay.notice import Notice
 from qanat.relay.relay import Relay, RunningEndpoint
 from qanat.relay.signals import Signals
-from qanat.relay.watch import watch
+from qanat.relay.watch import Fingerprint, watch
 
 __all__ = ["Rereading", "Serving"]
 
 _logger = logging.getLogger("qanat.relay")
-_engine_logger = logging.getLogger("qanat.engine")
 
 _STATUS_EVERY = 5.0
 _AT_START_ONLY = ("workers", "pipe_page", "metrics", "control")
@@ -57,7 +55,8 @@ class Serving:
     """From listening to the end: :meth:`run` gives the number of flows that had to be cut.
 
     ``reread`` is called in a thread and raises QanatError for what can't be used; a change of what
-    is ``watched`` makes a reload; ``ready`` is called once everything is served.
+    is ``watched`` from ``known_files`` on makes a reload; ``ready`` is called once everything is
+    served.
     """
 
     def __init__(
@@ -65,6 +64,7 @@ class Serving:
         relay: Relay,
         *,
         logs: Logs,
+        flow_log: FlowLog,
         signals: Signals,
         notifier: Notifier,
         listeners: Listeners,
@@ -72,10 +72,12 @@ class Serving:
         reread: Callable[[], Rereading],
         drain: float,
         watched: Sequence[Path] = (),
+        known_files: Fingerprint,
         ready: Callable[[], object] = lambda: None,
     ) -> None:
         self._relay = relay
         self._logs = logs
+        self._flow_log = flow_log
         self._signals = signals
         self._notifier = notifier
         self._listeners = listeners
@@ -83,6 +85,7 @@ class Serving:
         self._reread = reread
         self._drain = drain
         self._watched = watched
+        self._known_files = known_files
         self._ready = ready
         self._counters = ProgramCounters(version)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -90,17 +93,6 @@ class Serving:
         self._now = asyncio.Event()
         self._reloading = asyncio.Lock()
         self._reload_waits = False
-        self._forget_access: Callable[[], None] | None = None
-        relay.on_notice(_tell)
-        self._follow_flows()
-
-    def _follow_flows(self) -> None:
-        """Write access lines while they are wanted, and have none made while they are not."""
-        if self._logs.access_wanted and self._forget_access is None:
-            self._forget_access = self._relay.on_ended(write_access)
-        elif not self._logs.access_wanted and self._forget_access is not None:
-            self._forget_access()
-            self._forget_access = None
 
     async def run(self) -> int:
         servers = await self._open_servers()
@@ -116,7 +108,8 @@ class Serving:
         if self._notifier.watchdog is not None:
             self._spawn(self._feed_watchdog(self._notifier.watchdog), "watchdog")
         if self._watched:
-            self._spawn(watch(lambda: self._watched, self._files_changed), "watch")
+            watching = watch(self._watched, self._files_changed, known=self._known_files)
+            self._spawn(watching, "watch")
         self._ready()
         self._notifier.ready(self._status())
         try:
@@ -230,7 +223,7 @@ class Serving:
             self._logs.apply(reading.logs)
         except OSError as error:
             _logger.error("the log could not be opened again: %s", error)
-        self._follow_flows()
+        self._flow_log.follow()
         self._relay.forget_names()
         self._drain = reading.drain
         for key in _AT_START_ONLY:
@@ -314,26 +307,6 @@ class Serving:
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _tell(notice: Notice) -> None:
-    """Log what the engine remarks."""
-    place = f"{notice.endpoint}: " if notice.endpoint else ""
-    times = f" ({notice.count} times)" if notice.count > 1 else ""
-    _engine_logger.warning(
-        "%s%s%s",
-        place,
-        notice.text,
-        times,
-        extra={
-            "kind": (notice.endpoint, notice.code),
-            "fields": {
-                "endpoint": notice.endpoint,
-                "code": notice.code,
-                "count": notice.count,
-            },
-        },
-    )
 
 
 def _log_problems(error: QanatError) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -46,25 +46,25 @@ def _files(path: Path) -> list[Path]:
 
 
 async def watch(
-    paths: Callable[[], Iterable[Path]],
+    paths: Sequence[Path],
     changed: Callable[[], object],
     *,
+    known: Fingerprint,
     every: float = EVERY,
     quiet: float = QUIET,
 ) -> None:
     """Call ``changed`` after each change, once the writing has come to rest. Runs until cancelled.
 
-    ``paths`` is asked each time, since a reload may bring other files.
+    ``known`` is the fingerprint of what was read last, taken before it was read.
     """
-    known = await asyncio.to_thread(fingerprint, list(paths()))
     while True:
         await asyncio.sleep(every)
-        found = await asyncio.to_thread(fingerprint, list(paths()))
+        found = await asyncio.to_thread(fingerprint, paths)
         if found == known:
             continue
         while True:
             await asyncio.sleep(quiet)
-            again = await asyncio.to_thread(fingerprint, list(paths()))
+            again = await asyncio.to_thread(fingerprint, paths)
             if again == found:
                 break
             found = again
