@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -108,6 +109,29 @@ def test_every_counter_is_served() -> None:
     assert value("qanat_reloads_total", result="done") == 4
     assert value("qanat_log_lines_lost_total") == 3
     assert found["process_start_time_seconds", ()] > 0
+
+
+def test_an_endpoint_on_two_handles_is_served_as_one() -> None:
+    twice = {**STATS, "endpoints": [STATS["endpoints"][0], {**STATS["endpoints"][0], "handle": 9}]}
+    text = render(twice, ProgramCounters()).decode()
+    lines = [line.rpartition(" ")[0] for line in text.splitlines() if not line.startswith("#")]
+    assert len(lines) == len(set(lines)), "the same labels twice spoil a scrape"
+    found = samples(text)
+    name = ("endpoint", 'a"b')
+    assert found["qanat_flows_total", (name, ("protocol", "tcp"))] == 10
+    assert found["qanat_refused_total", (name, ("reason", "connections"))] == 14
+    assert found["qanat_connect_seconds_bucket", (name, ("le", "0.01"))] == 6
+    assert found["qanat_connect_seconds_sum", (name,)] == 19.0
+
+
+def test_a_protocol_that_was_never_used_is_left_out() -> None:
+    endpoint = json.loads(json.dumps(STATS["endpoints"][0]))
+    for name in ("open", "total", "bytes_up", "bytes_down", "packets_up", "packets_down"):
+        endpoint["udp"][name] = 0
+    endpoint["udp"] |= {"ended": {}, "dropped": {}, "icmp_errors": 0}
+    text = render({**STATS, "endpoints": [endpoint]}, ProgramCounters()).decode()
+    assert 'protocol="udp"' not in text
+    assert 'protocol="tcp"' in text
 
 
 def test_the_catalogue_is_what_is_served() -> None:

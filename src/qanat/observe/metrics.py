@@ -131,7 +131,7 @@ class _Snapshot:
         self._of_whole(families)
         for worker in self._stats.get("workers", ()):
             _of_worker(families, worker)
-        for endpoint in self._stats.get("endpoints", ()):
+        for endpoint in _by_name(self._stats.get("endpoints", ())):
             _of_endpoint(families, endpoint)
         yield from families.all()
 
@@ -155,6 +155,39 @@ class _Snapshot:
         families.add("qanat_descriptors_limit", descriptors.get("limit", 0))
 
 
+def _by_name(entries: Iterable[Mapping[str, Any]]) -> Iterable[Mapping[str, Any]]:
+    """One entry for each name: an endpoint that was bound anew is counted on two handles until the
+    flows of the old one have ended, and a scrape may not have the same labels twice."""
+    merged: dict[str, Mapping[str, Any]] = {}
+    for entry in entries:
+        name = entry["endpoint"]
+        merged[name] = _sum(merged[name], entry) if name in merged else entry
+    return merged.values()
+
+
+def _sum(one: Any, other: Any) -> Any:
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return {key: _sum_of(key, one.get(key), other.get(key)) for key in {**one, **other}}
+    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
+        return [_sum(a, b) for a, b in zip(one, other, strict=False)]
+    return one + other
+
+
+def _sum_of(key: str, one: Any, other: Any) -> Any:
+    if one is None or other is None or key in ("endpoint", "handle", "bounds"):
+        return other if one is None else one
+    return _sum(one, other)
+
+
+def _used(side: Any) -> bool:
+    """Whether anything was ever counted on one side of an endpoint."""
+    if isinstance(side, Mapping):
+        return any(_used(value) for key, value in side.items() if key != "bounds")
+    if isinstance(side, (list, tuple)):
+        return any(_used(value) for value in side)
+    return bool(side)
+
+
 def _of_worker(families: _Families, worker: Mapping[str, Any]) -> None:
     name = str(worker["id"])
     families.add("qanat_worker_flows", worker["flows"], name)
@@ -168,8 +201,10 @@ def _of_worker(families: _Families, worker: Mapping[str, Any]) -> None:
 
 def _of_endpoint(families: _Families, endpoint: Mapping[str, Any]) -> None:
     name = endpoint["endpoint"]
-    for protocol in ("tcp", "udp"):
-        side = endpoint.get(protocol)
+    # Most endpoints carry one protocol; zeros of the other would be half of every scrape.
+    udp = endpoint.get("udp") if _used(endpoint.get("udp")) else None
+    tcp = endpoint.get("tcp") if udp is None or _used(endpoint.get("tcp")) else None
+    for protocol, side in (("tcp", tcp), ("udp", udp)):
         if not side:
             continue
         families.add("qanat_flows_open", side["open"], name, protocol)
@@ -178,7 +213,7 @@ def _of_endpoint(families: _Families, endpoint: Mapping[str, Any]) -> None:
             families.add("qanat_flows_ended_total", count, name, protocol, reason)
         for direction in ("up", "down"):
             families.add("qanat_bytes_total", side[f"bytes_{direction}"], name, protocol, direction)
-    if tcp := endpoint.get("tcp"):
+    if tcp:
         for reason, count in tcp["refused"].items():
             families.add("qanat_refused_total", count, name, reason)
         families.add("qanat_accept_errors_total", tcp["accept_errors"], name)
@@ -186,7 +221,7 @@ def _of_endpoint(families: _Families, endpoint: Mapping[str, Any]) -> None:
         families.add_histogram(
             "qanat_connect_seconds", connect["bounds"], connect["counts"], connect["sum"], name
         )
-    if udp := endpoint.get("udp"):
+    if udp:
         for reason, count in udp["dropped"].items():
             families.add("qanat_datagrams_dropped_total", count, name, reason)
         families.add("qanat_icmp_errors_total", udp["icmp_errors"], name)
