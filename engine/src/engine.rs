@@ -651,7 +651,7 @@ impl WorkerStats {
 impl EndpointStats {
     fn take(local: &LocalEndpoint) -> Self {
         Self {
-            id: local.shared.id.clone(),
+            id: local.route().plan.id.clone(),
             closed: local.closed.get(),
             inherits: false,
             protocols: [

@@ -273,7 +273,7 @@ impl Endpoints {
                 None => return false,
             }
             if let Some(endpoint) = all.remove(handle) {
-                let key = (endpoint.shared.group.id, endpoint.shared.id.clone());
+                let key = (endpoint.shared.group.id, endpoint.route().plan.id.clone());
                 shared.retire(key, &endpoint.totals());
             }
             false
