@@ -120,6 +120,12 @@ def test_reload_tells_what_was_done(run: Run, relay: FakeRelay) -> None:
     assert run("reload").stdout.splitlines()[-1] == "+ ... and 10 more"
 
 
+def test_warnings_of_a_reload_are_shown(run: Run, relay: FakeRelay) -> None:
+    relay.warnings = ("workers has changed",)
+    ran = run("reload")
+    assert (ran.returncode, ran.stderr) == (0, "qanat: warning: workers has changed\n")
+
+
 def test_a_refused_reload_tells_every_mistake(run: Run, relay: FakeRelay) -> None:
     relay.outcome = ConfigError([Problem("is wrong", file="f", line=3), Problem("so is this")])
     ran = run("reload")

@@ -237,6 +237,7 @@ def test_a_reload_touches_what_differs_and_nothing_else(tmp_path: Path, target: 
             "changed": [listen[1]],
             "rebound": [],
             "untouched": [listen[0]],
+            "warnings": [],
         }
         for sock in kept:
             talk(sock, b"still here")
@@ -325,11 +326,12 @@ def test_log_settings_and_drain_follow_a_reload(tmp_path: Path, target: str) -> 
         program.ready()
         more = f'drain = 0.1\nworkers = 7\n[log]\nlevel = "info"\noutput = "{log}"'
         configured(path, target, "127.0.0.1:0", more=more)
-        program.post("/reload")
+        (warning,) = cast_dict(program.post("/reload"))["warnings"]
+        assert warning == "workers has changed; that takes effect at the next start"
         with connect(program.addresses()[0]) as sock:
             talk(sock)
         wait_until(lambda: "client_closed" in log.read_text())
-        assert "workers has changed; that takes effect at the next start" in log.read_text()
+        assert warning in log.read_text()
         with connect(program.addresses()[0]) as sock:
             talk(sock)
             began = time.monotonic()

@@ -11,7 +11,7 @@ from typing import Any
 
 from qanat.errors import QanatError
 from qanat.observe.http import Response, Server
-from qanat.relay.control import control_routes
+from qanat.relay.control import Reloaded, control_routes
 from qanat.relay.control_socket import ControlSocket
 from qanat.relay.difference import Report
 
@@ -55,6 +55,7 @@ class FakeRelay:
         self.outcome: Report | QanatError | Exception = Report(
             added=("new",), changed=("web",), rebound=("moved",), untouched=("a", "b")
         )
+        self.warnings: tuple[str, ...] = ()
         self.grows = 0
         """Bytes that every flow gains between two looks."""
         self.ended = threading.Event()
@@ -99,10 +100,10 @@ class FakeRelay:
             self.killed.append(flow)
         return alive
 
-    async def reload(self) -> Report:
+    async def reload(self) -> Reloaded:
         if isinstance(self.outcome, Exception):
             raise self.outcome
-        return self.outcome
+        return Reloaded(self.outcome, self.warnings)
 
     def stop(self, *, now: bool) -> int:
         self.stopped.append(now)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import click
 
 from qanat.cli.asking import ask, control_option, json_option
-from qanat.cli.output import emit, emit_json
+from qanat.cli.output import emit, emit_json, notice
 
 __all__ = ["command"]
 
@@ -27,6 +27,8 @@ def command(control: str | None, as_json: bool) -> int:
     """
     with ask(control) as relay:
         report = relay.post("/reload")
+    for warning in report["warnings"]:
+        notice(warning)
     if as_json:
         emit_json(report)
         return 0

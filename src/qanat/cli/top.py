@@ -26,7 +26,7 @@ from qanat.observe.control_client import ControlClient
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-__all__ = ["command"]
+__all__ = ["command", "fitting"]
 
 _COLUMNS = (
     "ID",
@@ -42,6 +42,8 @@ _COLUMNS = (
     "IDLE",
 )
 _NUMBERS = ("ID", "UP/s", "DOWN/s", "UP", "DOWN", "AGE", "IDLE")
+_LEAST_MISSED = ("KIND", "STATE", "IDLE", "UP", "DOWN", "AGE", "TARGET")
+_GAP = 2
 _HELP = "q quit   s sort by next   r reverse   p pause   + - slower, faster"
 _SHORTEST, _LONGEST = 0.2, 60.0
 
@@ -173,15 +175,32 @@ def _screen(view: _View, console: Console) -> RenderableType:
     from rich.text import Text
 
     room = max(console.height - 4, 1)
-    table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
-    for column in _COLUMNS:
-        table.add_column(column, justify="right" if column in _NUMBERS else "left", no_wrap=True)
     rows = view.rows
-    for row in rows[:room]:
-        table.add_row(*(Text(cell) for cell in _cells(row, rounded=True)))
+    cells = [_cells(row, rounded=True) for row in rows[:room]]
+    shown = fitting(cells, console.width)
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, _GAP, 0, 0))
+    for index in shown:
+        column = _COLUMNS[index]
+        table.add_column(column, justify="right" if column in _NUMBERS else "left", no_wrap=True)
+    for row in cells:
+        table.add_row(*(Text(row[index]) for index in shown))
     hidden = len(rows) - room
     more = f"   ({hidden} more)" if hidden > 0 else ""
-    return Group(Text(view.title, style="bold"), Text(_HELP + more, style="dim"), table)
+    heads = [Text(view.title, style="bold"), Text(_HELP + more, style="dim")]
+    for head in heads:
+        head.no_wrap, head.overflow = True, "ellipsis"
+    return Group(*heads, table)
+
+
+def fitting(rows: Sequence[Sequence[str]], width: int) -> list[int]:
+    """The columns for which there is room, least missed ones left out first."""
+    widths = [max(len(name), *(len(row[i]) for row in rows), 0) for i, name in enumerate(_COLUMNS)]
+    shown = list(range(len(_COLUMNS)))
+    for name in _LEAST_MISSED:
+        if sum(widths[index] + _GAP for index in shown) - _GAP <= width:
+            break
+        shown.remove(_COLUMNS.index(name))
+    return shown
 
 
 def _cells(row: Row, rounded: bool) -> list[str]:

@@ -8,16 +8,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol, TypeVar
 
 from qanat.errors import ConfigError, Problem, QanatError
 from qanat.observe.http import Handler, Request, Response, json_response
 from qanat.relay.difference import Report
 
-__all__ = ["Controlled", "control_routes", "metrics_routes"]
+__all__ = ["Controlled", "Reloaded", "control_routes", "metrics_routes"]
 
 _Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """What came of a reload."""
+
+    report: Report
+    warnings: tuple[str, ...] = ()
 
 
 class Controlled(Protocol):
@@ -35,7 +43,7 @@ class Controlled(Protocol):
 
     def kill(self, flow: int) -> bool: ...
 
-    async def reload(self) -> Report:
+    async def reload(self) -> Reloaded:
         """:raises QanatError: nothing was changed."""
 
     def stop(self, *, now: bool) -> int:
@@ -60,7 +68,8 @@ def control_routes(controlled: Controlled) -> Handler:
             case "POST", ["flows", number, "kill"]:
                 return _kill(controlled, number)
             case "POST", ["reload"]:
-                return json_response(asdict(await controlled.reload()))
+                done = await controlled.reload()
+                return json_response({**asdict(done.report), "warnings": done.warnings})
             case "POST", ["stop"]:
                 now = request.query.get("now", "false").lower() in ("1", "true", "yes")
                 return json_response({"flows": controlled.stop(now=now)})

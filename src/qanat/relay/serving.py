@@ -24,8 +24,7 @@ from qanat.observe.logs import Logs, LogSettings
 from qanat.observe.metrics import CONTENT_TYPE, ProgramCounters, render
 from qanat.observe.notify import Notifier
 from qanat.observe.status_page import status_page
-from qanat.relay.control import control_routes, metrics_routes
-from qanat.relay.difference import Report
+from qanat.relay.control import Reloaded, control_routes, metrics_routes
 from qanat.relay.flow_log import FlowLog
 from qanat.relay.listeners import Listeners
 from qanat.relay.relay import Relay, RunningEndpoint
@@ -150,14 +149,14 @@ class Serving:
             "watching": [str(path) for path in self._watched],
         }
 
-    async def reload(self) -> Report:
+    async def reload(self) -> Reloaded:
         """Put the configuration as it is now in force; on QanatError nothing has changed."""
         async with self._reloading:
             if self._stop.is_set():
                 raise QanatError("the relay is stopping", code="stopping")
             self._notifier.reloading()
             try:
-                report = await asyncio.to_thread(self._reload)
+                done = await asyncio.to_thread(self._reload)
             except QanatError as error:
                 self._counters.reloads["failed"] += 1
                 _log_problems(error)
@@ -166,8 +165,8 @@ class Serving:
             finally:
                 self._notifier.ready(self._status())
             self._counters.reloads["done"] += 1
-            _logger.info("reloaded: %s", report)
-            return report
+            _logger.info("reloaded: %s", done.report)
+            return done
 
     def stop(self, *, now: bool) -> int:
         left = self._relay.open_flows()
@@ -212,10 +211,8 @@ class Serving:
         finally:
             self._reload_waits = False
 
-    def _reload(self) -> Report:
+    def _reload(self) -> Reloaded:
         reading = self._reread()
-        for problem in reading.warnings:
-            _logger.warning("%s", problem)
         _check_output(reading.logs)
         before = self._relay.config
         report = self._relay.apply_sync(reading.config)
@@ -226,10 +223,15 @@ class Serving:
         self._flow_log.follow()
         self._relay.forget_names()
         self._drain = reading.drain
-        for key in _AT_START_ONLY:
-            if getattr(before, key) != getattr(reading.config, key):
-                _logger.warning("%s has changed; that takes effect at the next start", key)
-        return report
+        warnings = [str(problem) for problem in reading.warnings]
+        warnings += [
+            f"{key} has changed; that takes effect at the next start"
+            for key in _AT_START_ONLY
+            if getattr(before, key) != getattr(reading.config, key)
+        ]
+        for warning in warnings:
+            _logger.warning("%s", warning, extra={"kind": warning})
+        return Reloaded(report, tuple(warnings))
 
     async def _tick(self) -> None:
         told, shown = time.monotonic(), ""
