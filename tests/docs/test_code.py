@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from qanat.config.load import load
 
+from qanat.config.load import load
 from tests.docs.pages import PAGES, Block, blocks
 
 __all__: list[str] = []

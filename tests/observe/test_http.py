@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.wait import wait_until_async
 
 from qanat.observe.http import (
     Bounds,
@@ -22,6 +21,7 @@ from qanat.observe.http import (
     json_response,
     text_response,
 )
+from tests.support.wait import wait_until_async
 
 
 async def echo(request: Request) -> Response:

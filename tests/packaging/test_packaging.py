@@ -8,8 +8,8 @@ from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
-from qanat.config.load import load
 
+from qanat.config.load import load
 from tests.docs.pages import ROOT
 from tests.docs.test_commands import mistakes
 
