@@ -323,6 +323,6 @@ impl Listening<'_> {
 
 /// `timeout` in the kernel's milliseconds, rounded up so that a timer is never early.
 pub fn millis(timeout: Duration) -> libc::c_int {
-    let up = timeout.as_millis() + u128::from(timeout.subsec_nanos() % 1_000_000 != 0);
+    let up = timeout.as_millis() + u128::from(!timeout.subsec_nanos().is_multiple_of(1_000_000));
     libc::c_int::try_from(up).unwrap_or(libc::c_int::MAX)
 }
