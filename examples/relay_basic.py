@@ -12,8 +12,9 @@ import qanat
 
 async def main(listen: str, remote: str) -> None:
     async with qanat.Relay([qanat.Endpoint(listen=listen, remote=remote)]) as relay:
+        ended = relay.ended()  # has what ends from here on
         print(f"{relay.endpoints[0].address} -> {remote}", flush=True)
-        async for flow in relay.ended():
+        async for flow in ended:
             print(
                 f"{flow.client}: {flow.bytes_up} bytes up, {flow.bytes_down} down "
                 f"in {flow.duration:.3f} s, {flow.reason}",

@@ -8,6 +8,8 @@
         async for flow in relay.ended():
             print(flow.client, flow.bytes_up, flow.bytes_down, flow.reason)
 
+A configuration file is read by ``qanat.load(path)`` and run by ``qanat.Relay(config=...)``.
+
 What is listed in ``__all__`` is public; everything else may change without notice. Names are loaded
 when they are first used, so that ``import qanat`` costs nothing.
 """
@@ -18,6 +20,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from qanat.config.load import Loaded, load
     from qanat.config.models import Config, Dns, Endpoint, Limits, Log, Network
     from qanat.errors import (
         BindError,
@@ -48,6 +51,7 @@ __all__ = [
     "EngineClosed",
     "Flow",
     "Limits",
+    "Loaded",
     "Log",
     "Network",
     "Notice",
@@ -59,9 +63,11 @@ __all__ = [
     "RunningEndpoint",
     "Stats",
     "__version__",
+    "load",
 ]
 
 _HOMES = {
+    "qanat.config.load": ("Loaded", "load"),
     "qanat.config.models": ("Config", "Dns", "Endpoint", "Limits", "Log", "Network"),
     "qanat.errors": (
         "BindError",

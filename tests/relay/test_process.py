@@ -41,6 +41,10 @@ relay = qanat.Relay([endpoint])
 """
 
 
+FORKING = ("-W", "ignore::DeprecationWarning")
+"""Newer Pythons warn of every fork with threads, also of one that goes well."""
+
+
 def run(program: str, *options: str, timeout: float = 20) -> subprocess.CompletedProcess[str]:
     with echo_server() as port:
         return subprocess.run(
@@ -225,7 +229,8 @@ def test_the_child_of_a_fork_can_not_use_the_relay_and_can_start_its_own() -> No
             with connect(address) as client:
                 print("parent", says(client))
             relay.stop()
-            """
+            """,
+            *FORKING,
         )
     )
     reason = "this process is a fork of the one in which the relay was started"
@@ -267,7 +272,8 @@ def test_the_child_of_a_fork_holds_no_port_and_no_flow_open() -> None:
                 print("closed")
             os.close(answer)
             print("exit", os.waitpid(child, 0)[1])
-            """
+            """,
+            *FORKING,
         )
     )
     assert sorted(lines) == ["closed", "cut b''", "exit 0", "left []"]
@@ -303,7 +309,8 @@ def test_forking_under_load_leaves_parent_and_children_well() -> None:
                 worker.join()
             relay.stop()
             print("well")
-            """
+            """,
+            *FORKING,
         )
     )
     assert lines == ["well"]
@@ -324,7 +331,8 @@ def test_a_child_by_multiprocessing_ends_without_a_word() -> None:
             process.join()
             print(process.exitcode)
             relay.stop()
-            """
+            """,
+            *FORKING,
         )
     ) == ["0"]
 

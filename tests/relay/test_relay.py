@@ -124,6 +124,16 @@ def test_endpoints_are_given_once() -> None:
         Relay([endpoint()], config=Config(endpoints=[endpoint()]))
 
 
+@pytest.mark.parametrize("wrong", [endpoint(), [{"listen": ":1"}], [None]], ids=str)
+def test_what_is_no_list_of_endpoints_is_refused_at_once(fake: FakeModule, wrong: Any) -> None:
+    with pytest.raises(TypeError, match="list of Endpoint"):
+        Relay(wrong)
+    with running(endpoint(80)) as relay:
+        with pytest.raises(TypeError, match="list of Endpoint"):
+            relay.apply_sync(wrong)
+        assert engine_of(fake).ids() == ["127.0.0.1:80"]
+
+
 def test_starting_twice_is_refused_and_harmless(fake: FakeModule) -> None:
     with running(endpoint(80)) as relay:
         with pytest.raises(RelayStateError, match="running already"):

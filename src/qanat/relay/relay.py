@@ -84,10 +84,10 @@ class Relay:
         workers: int | None = None,
     ) -> None:
         config = Config() if config is None else config
-        if endpoints:
+        if endpoints != ():
             if config.endpoints:
                 raise TypeError("endpoints were given twice: as such, and in config")
-            config = config.model_copy(update={"endpoints": list(endpoints)})
+            config = _with(config, endpoints)
         self._config = config
         self._workers = config.workers if workers is None else workers
         self._group: Group | None = None
@@ -257,10 +257,7 @@ class Relay:
         """``apply`` for callers without an event loop."""
         with self._changing:
             group = self._serving()
-            if isinstance(endpoints, Config):
-                config = endpoints
-            else:
-                config = self._config.model_copy(update={"endpoints": list(endpoints)})
+            config = endpoints if isinstance(endpoints, Config) else _with(self._config, endpoints)
             wanted = plans(config)
             change = difference([entry.plan for entry in self._running.values()], wanted)
             running = self._carry_out(group, change, config, -1.0 if drain is None else drain)
@@ -464,6 +461,13 @@ class Relay:
         else:
             for notice in notices:
                 _logger.warning("%s: %s (%d x)", notice.endpoint, notice.text, notice.count)
+
+
+def _with(config: Config, endpoints: Sequence[Endpoint]) -> Config:
+    # A model is a sequence of its fields to Python: one endpoint alone would go far before failing.
+    if isinstance(endpoints, Endpoint) or not all(isinstance(one, Endpoint) for one in endpoints):
+        raise TypeError("endpoints must be a list of Endpoint")
+    return config.model_copy(update={"endpoints": list(endpoints)})
 
 
 def _endpoint(plan: EndpointPlan, bound: Bound) -> RunningEndpoint:
