@@ -3,3 +3,4 @@
 pub mod addr;
 pub mod fd;
 pub mod socket;
+pub mod udp;

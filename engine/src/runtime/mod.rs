@@ -20,6 +20,7 @@ use crate::flow::pipes::Pipes;
 use crate::flow::table::Table;
 use crate::net::socket::millis;
 use crate::relay::endpoint::Endpoints;
+use crate::relay::udp::Datagrams;
 use crate::relay::young::Young;
 use crate::shared::Shared;
 
@@ -47,6 +48,7 @@ pub struct Worker {
     pub table: Table,
     pub endpoints: Endpoints,
     pub young: Young,
+    pub datagrams: Datagrams,
     now: Cell<Instant>,
     /// Sources to call once more before the loop waits again, to send what they gathered.
     flush: RefCell<Vec<(Rc<dyn Source>, u64)>>,
@@ -86,6 +88,7 @@ impl Worker {
             pipes: Pipes::new(pipe_size),
             endpoints: Endpoints::default(),
             young: Young::default(),
+            datagrams: Datagrams::default(),
             now: Cell::new(Instant::now()),
             flush: RefCell::default(),
             stop: Cell::new(false),
@@ -199,6 +202,7 @@ impl Worker {
         self.timers.clear();
         self.reactor.clear_all();
         self.flush.borrow_mut().clear();
+        self.datagrams.clear();
         self.table.clear();
         self.shared.events.publish(&self.table);
         self.inbox.close(self.number);

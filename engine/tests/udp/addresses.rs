@@ -1,0 +1,1 @@
+//! Which addresses datagrams leave from.

@@ -1,0 +1,1 @@
+//! Limits, floods and failures.

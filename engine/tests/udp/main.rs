@@ -1,0 +1,10 @@
+//! The UDP relay over real sockets on loopback, without Python.
+
+#![allow(clippy::unwrap_used)]
+
+mod addresses;
+mod basics;
+mod bounds;
+mod names;
+mod relay;
+mod trains;
