@@ -12,6 +12,7 @@ pub mod relay;
 pub mod resolve;
 pub mod runtime;
 pub mod shared;
+pub mod transport;
 
 #[cfg(feature = "python")]
 mod py;

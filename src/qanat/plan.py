@@ -26,9 +26,7 @@ __all__ = [
     "to_json",
 ]
 
-DnsMode = Literal[
-    "ipv4_only", "ipv6_only", "ipv4_and_ipv6", "ipv4_then_ipv6", "ipv6_then_ipv4"
-]
+DnsMode = Literal["ipv4_only", "ipv6_only", "ipv4_and_ipv6", "ipv4_then_ipv6", "ipv6_then_ipv4"]
 DnsProtocol = Literal["udp", "tcp", "tcp_and_udp"]
 
 

@@ -1,6 +1,8 @@
 //! Flows: what is known of each one, how its bytes move and how many may live.
 
+pub mod bridge;
 pub mod counters;
+pub mod ending;
 pub mod limits;
 pub mod pipes;
 pub mod pump;

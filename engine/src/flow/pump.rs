@@ -6,15 +6,15 @@
 
 use std::io;
 use std::os::fd::AsRawFd;
+use std::rc::Rc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
 
+use super::ending::{Course, End, LaneState, Other, Outcome, Side, Step, Track, reset_by_peer};
 use super::pipes::Pipe;
-use super::reason::Reason;
-use super::table::{Flow, State};
+use super::table::Flow;
 use crate::net::socket;
 use crate::runtime::io::{Io, Read};
-use crate::runtime::{Sleep, Worker, ready};
+use crate::runtime::{Worker, ready};
 
 /// Bytes that a lane moves before others get their turn.
 const COPY_TURN: usize = 256 * 1024;
@@ -26,26 +26,6 @@ const SMALL: usize = 16 * 1024;
 /// Score at which a lane turns to splice. A full buffer counts twice.
 const BULK: u8 = 4;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    Client,
-    Target,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum LaneState {
-    Open,
-    /// The end was read; what is carried goes first.
-    Ending,
-    /// The end was passed on.
-    Done,
-    /// The receiving side is gone; its own last bytes may still be on their way to the other side.
-    Broken,
-    /// The receiving side is gone after it had sent its end: what the sender still says is thrown
-    /// away, because closing with unread bytes would reset the answer it is reading.
-    Sink,
-}
-
 /// Bytes read and not yet written.
 enum Carry {
     Nothing,
@@ -54,13 +34,11 @@ enum Carry {
 }
 
 struct Lane {
-    from: Side,
-    state: LaneState,
+    track: Track,
     carry: Carry,
     score: u8,
     may_splice: bool,
     delay: Delay,
-    error: Option<io::Error>,
 }
 
 /// When the receiving socket is told not to delay small segments.
@@ -72,88 +50,45 @@ enum Delay {
     Off,
 }
 
-enum Step {
-    /// Nothing to do until the kernel says so.
-    Blocked,
-    /// There is more to do, after others had their turn.
-    Busy,
-    ReadFailed(io::Error),
-}
-
-/// What a lane must know of the one in the other direction when it reads the end.
-#[derive(Clone, Copy)]
-enum Other {
-    Open,
-    Done,
-    Reset,
-}
-
-/// How a pump came to its end.
-pub struct End {
-    pub reason: Reason,
-    pub error: Option<io::Error>,
-    pub client: Farewell,
-    pub target: Farewell,
-}
-
-/// What becomes of a leg.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Farewell {
-    Close,
-    Reset,
-    /// Reset, but what was already written may still reach the peer first.
-    FlushAndReset,
-}
-
 pub struct Pump {
     pub client: Io,
     pub target: Io,
     up: Lane,
     down: Lane,
-    first_end: Option<Side>,
-    half_closed: Option<Instant>,
-    watchdog: Sleep,
+    course: Course,
 }
 
 impl Pump {
-    pub fn new(worker: &std::rc::Rc<Worker>, client: Io, target: Io, flow: &Flow) -> Self {
-        let idle = flow.route.idle_timeout;
+    pub fn new(worker: &Rc<Worker>, client: Io, target: Io, flow: &Flow) -> Self {
         Self {
             client,
             target,
             up: Lane::new(Side::Client),
             down: Lane::new(Side::Target),
-            first_end: None,
-            half_closed: None,
-            watchdog: Sleep::new(worker, idle.map(|limit| worker.now() + limit)),
+            course: Course::new(worker, flow),
         }
     }
 
     pub fn poll(&mut self, worker: &Worker, flow: &Flow) -> Poll<End> {
-        let other = self.down.as_seen_by_other();
-        let up = self.up.run(&self.client, &self.target, other, worker, flow);
-        let other = self.up.as_seen_by_other();
-        let down = self
-            .down
-            .run(&self.target, &self.client, other, worker, flow);
-        let mut busy = false;
-        for (step, side) in [(up, Side::Client), (down, Side::Target)] {
-            match step {
-                Step::Blocked => {}
-                Step::Busy => busy = true,
-                Step::ReadFailed(error) => return Poll::Ready(self.failed(side, error)),
+        let (client, target) = (&self.client, &self.target);
+        let other = self.down.track.as_seen_by_other();
+        let up = self.up.run(client, target, other, worker, flow);
+        let other = self.up.track.as_seen_by_other();
+        let down = self.down.run(target, client, other, worker, flow);
+        let outcome = self.course.conclude(
+            (&mut self.up.track, up),
+            (&mut self.down.track, down),
+            worker,
+            flow,
+        );
+        match outcome {
+            Outcome::Idle => Poll::Pending,
+            Outcome::Busy => {
+                worker.tasks.wake_current();
+                Poll::Pending
             }
+            Outcome::Ended(end) => Poll::Ready(end),
         }
-        if let Some(end) = self.settle(worker, flow) {
-            return Poll::Ready(end);
-        }
-        if self.is_overdue(worker.now(), flow) {
-            return Poll::Ready(self.timed_out());
-        }
-        if busy && let Some(task) = worker.tasks.current() {
-            worker.tasks.wake(task);
-        }
-        Poll::Pending
     }
 
     /// Gives up what the lanes hold.
@@ -161,125 +96,12 @@ impl Pump {
         self.up.release(worker);
         self.down.release(worker);
     }
-
-    /// Draws the conclusions from the lanes' states.
-    fn settle(&mut self, worker: &Worker, flow: &Flow) -> Option<End> {
-        use LaneState::{Broken, Done, Sink};
-        for lane in [&self.up, &self.down] {
-            if self.first_end.is_none() && lane.has_ended() {
-                self.first_end = Some(lane.from);
-            }
-        }
-        if self.half_closed.is_none() && (self.up.is_over() || self.down.is_over()) {
-            self.half_closed = Some(worker.now());
-            flow.state.set(State::HalfClosed);
-            self.watchdog.reset(self.deadline(flow));
-        }
-        match (self.up.state, self.down.state) {
-            (Done, Done) => {
-                let reason = match self.first_end {
-                    Some(Side::Target) => Reason::TargetClosed,
-                    _ => Reason::ClientClosed,
-                };
-                Some(End::closed(reason))
-            }
-            // The target had said its last word before it went: let the client finish reading.
-            (Broken, Done) => {
-                self.up.state = Sink;
-                None
-            }
-            (Done, Broken) => {
-                self.down.state = Sink;
-                None
-            }
-            (Broken, Broken) => {
-                let error = self.up.error.take();
-                Some(self.failed(Side::Target, error.unwrap_or_else(reset_by_peer)))
-            }
-            _ => None,
-        }
-    }
-
-    /// `side` is gone; the other side learns of it after what it was already given.
-    fn failed(&mut self, side: Side, error: io::Error) -> End {
-        let (reason, client, target) = match side {
-            Side::Client => (
-                Reason::ClientReset,
-                Farewell::Reset,
-                Farewell::FlushAndReset,
-            ),
-            Side::Target => (
-                Reason::TargetReset,
-                Farewell::FlushAndReset,
-                Farewell::Reset,
-            ),
-        };
-        let reason = match error.raw_os_error() {
-            Some(libc::ECONNRESET | libc::EPIPE) => reason,
-            _ => Reason::Error,
-        };
-        End {
-            reason,
-            error: (reason == Reason::Error).then_some(error),
-            client,
-            target,
-        }
-    }
-
-    fn deadline(&self, flow: &Flow) -> Option<Instant> {
-        // What a sink throws away is not counted as moved: no progress worth waiting for.
-        let (since, limit) = match self.half_closed {
-            Some(at) => (at.max(flow.moved.get()), flow.route.linger),
-            None => (flow.moved.get(), flow.route.idle_timeout),
-        };
-        limit.map(|limit: Duration| since + limit)
-    }
-
-    fn is_overdue(&mut self, now: Instant, flow: &Flow) -> bool {
-        if !self.watchdog.is_due() {
-            return false;
-        }
-        let deadline = self.deadline(flow);
-        if deadline.is_some_and(|at| at <= now) {
-            return true;
-        }
-        // Something moved since the watch was set.
-        self.watchdog.reset(deadline);
-        self.watchdog.is_due();
-        false
-    }
-
-    fn timed_out(&self) -> End {
-        let reason = if self.half_closed.is_some() {
-            Reason::LingerTimeout
-        } else {
-            Reason::IdleTimeout
-        };
-        End {
-            reason,
-            error: None,
-            client: Farewell::Reset,
-            target: Farewell::Reset,
-        }
-    }
-}
-
-impl End {
-    fn closed(reason: Reason) -> Self {
-        Self {
-            reason,
-            error: None,
-            client: Farewell::Close,
-            target: Farewell::Close,
-        }
-    }
 }
 
 impl Lane {
     fn new(from: Side) -> Self {
         Self {
-            from,
-            state: LaneState::Open,
+            track: Track::new(from),
             carry: Carry::Nothing,
             score: 0,
             may_splice: true,
@@ -288,18 +110,7 @@ impl Lane {
                 Side::Client => Delay::AfterFirst,
                 Side::Target => Delay::Off,
             },
-            error: None,
         }
-    }
-
-    /// The end was read.
-    fn has_ended(&self) -> bool {
-        !matches!(self.state, LaneState::Open | LaneState::Broken)
-    }
-
-    /// Nothing more will be written to the receiving side.
-    fn is_over(&self) -> bool {
-        !matches!(self.state, LaneState::Open | LaneState::Ending)
     }
 
     fn release(&mut self, worker: &Worker) {
@@ -308,19 +119,8 @@ impl Lane {
         }
     }
 
-    fn as_seen_by_other(&self) -> Other {
-        match (self.state, &self.error) {
-            (LaneState::Done | LaneState::Sink, _) => Other::Done,
-            // EPIPE says that the peer had sent its end before it went; anything else cut it off.
-            (LaneState::Broken, Some(error)) if error.raw_os_error() != Some(libc::EPIPE) => {
-                Other::Reset
-            }
-            _ => Other::Open,
-        }
-    }
-
     fn run(&mut self, src: &Io, dst: &Io, other: Other, worker: &Worker, flow: &Flow) -> Step {
-        match self.state {
+        match self.track.state {
             LaneState::Open | LaneState::Ending => {}
             LaneState::Done | LaneState::Broken => return Step::Blocked,
             LaneState::Sink => return self.drain(src, worker),
@@ -329,8 +129,7 @@ impl Lane {
             Ok(step) => step,
             Err(error) => {
                 self.release(worker);
-                self.state = LaneState::Broken;
-                self.error = Some(error);
+                self.track.break_off(error);
                 Step::Blocked
             }
         }
@@ -348,13 +147,13 @@ impl Lane {
         if !self.flush(dst, worker, flow)? {
             return Ok(Step::Blocked);
         }
-        if self.state == LaneState::Open {
+        if self.track.state == LaneState::Open {
             let step = if self.score >= BULK && self.may_splice {
                 self.splice(src, dst, worker, flow)?
             } else {
                 self.copy(src, dst, worker, flow)?
             };
-            if self.state == LaneState::Open || !matches!(self.carry, Carry::Nothing) {
+            if self.track.state == LaneState::Open || !matches!(self.carry, Carry::Nothing) {
                 return Ok(step);
             }
         }
@@ -365,7 +164,7 @@ impl Lane {
             // What looks like an end is the reset that the other lane met.
             Other::Reset => return Ok(Step::ReadFailed(reset_by_peer())),
         }
-        self.state = LaneState::Done;
+        self.track.state = LaneState::Done;
         Ok(Step::Blocked)
     }
 
@@ -379,7 +178,7 @@ impl Lane {
                         Poll::Ready(count) => {
                             let count = count?;
                             sent += count;
-                            self.moved(flow, count, worker.now());
+                            self.track.moved(flow, count, worker.now());
                         }
                         Poll::Pending => {
                             self.carry = Carry::Bytes { bytes, sent };
@@ -417,12 +216,12 @@ impl Lane {
                 Poll::Pending => return Ok(Step::Blocked),
                 Poll::Ready(Err(error)) => return Ok(Step::ReadFailed(error)),
                 Poll::Ready(Ok(Read::End)) => {
-                    self.state = LaneState::Ending;
+                    self.track.state = LaneState::Ending;
                     return Ok(Step::Blocked);
                 }
                 Poll::Ready(Ok(Read::Some(count, last))) => {
                     if last {
-                        self.state = LaneState::Ending;
+                        self.track.state = LaneState::Ending;
                     }
                     count
                 }
@@ -433,7 +232,7 @@ impl Lane {
                 Poll::Ready(sent) => sent?,
                 Poll::Pending => 0,
             };
-            self.moved(flow, sent, worker.now());
+            self.track.moved(flow, sent, worker.now());
             if sent < count {
                 self.carry = Carry::Bytes {
                     bytes: scratch[sent..count].into(),
@@ -441,7 +240,7 @@ impl Lane {
                 };
                 return Ok(Step::Blocked);
             }
-            if self.state == LaneState::Ending {
+            if self.track.state == LaneState::Ending {
                 return Ok(Step::Blocked);
             }
             turn += count;
@@ -466,7 +265,7 @@ impl Lane {
             }
             let mut left = match splice(src.as_raw_fd(), pipe.write.as_raw_fd(), SPLICE_ASK) {
                 Ok(0) => {
-                    self.state = LaneState::Ending;
+                    self.track.state = LaneState::Ending;
                     break Step::Blocked;
                 }
                 Ok(count) => count,
@@ -523,7 +322,7 @@ impl Lane {
             match splice(pipe.read.as_raw_fd(), dst.as_raw_fd(), *left) {
                 Ok(count) => {
                     *left -= count;
-                    self.moved(flow, count, worker.now());
+                    self.track.moved(flow, count, worker.now());
                     if *left > 0 {
                         // Short: the socket is full.
                         dst.clear(ready::WRITE);
@@ -548,7 +347,7 @@ impl Lane {
                 Poll::Pending => return Step::Blocked,
                 Poll::Ready(Ok(Read::Some(count, false))) => turn += count,
                 Poll::Ready(Ok(Read::End | Read::Some(_, true)) | Err(_)) => {
-                    self.state = LaneState::Done;
+                    self.track.state = LaneState::Done;
                     return Step::Blocked;
                 }
             }
@@ -577,16 +376,6 @@ impl Lane {
             }
         }
     }
-
-    fn moved(&self, flow: &Flow, count: usize, now: Instant) {
-        if count == 0 {
-            return;
-        }
-        match self.from {
-            Side::Client => flow.moved_up(count, now),
-            Side::Target => flow.moved_down(count, now),
-        }
-    }
 }
 
 fn splice(from: i32, to: i32, len: usize) -> io::Result<usize> {
@@ -601,8 +390,4 @@ fn splice(from: i32, to: i32, len: usize) -> io::Result<usize> {
             libc::SPLICE_F_MOVE | libc::SPLICE_F_NONBLOCK,
         )
     })
-}
-
-fn reset_by_peer() -> io::Error {
-    io::Error::from_raw_os_error(libc::ECONNRESET)
 }

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use super::dial::{Dial, DialError, Dialled};
 use super::endpoint::LocalEndpoint;
+use crate::flow::ending::{End, Farewell};
 use crate::flow::limits::Pass;
-use crate::flow::pump::{End, Farewell, Pump};
+use crate::flow::pump::Pump;
 use crate::flow::reason::Reason;
 use crate::flow::table::{Flow, Opening, Protocol, State};
 use crate::net::fd::Fd;

@@ -75,6 +75,13 @@ impl Executor {
         }
     }
 
+    /// Has the task that is being polled polled again, after others had their turn.
+    pub fn wake_current(&self) {
+        if let Some(id) = self.current.get() {
+            self.wake(id);
+        }
+    }
+
     pub fn has_ready(&self) -> bool {
         !self.ready.borrow().is_empty()
     }

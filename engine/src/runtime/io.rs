@@ -89,6 +89,44 @@ impl Io {
         }
     }
 
+    /// Looks at what has arrived without taking it. `Pending` when nothing has.
+    pub fn peek(&self, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        if !self.is(ready::READ) {
+            return Poll::Pending;
+        }
+        loop {
+            // SAFETY: the pointer and length describe `buf`.
+            let result = socket::check_len(unsafe {
+                libc::recv(
+                    self.fd.as_raw_fd(),
+                    buf.as_mut_ptr().cast(),
+                    buf.len(),
+                    libc::MSG_PEEK,
+                )
+            });
+            return match result {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.clear(ready::READ);
+                    Poll::Pending
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                other => Poll::Ready(other),
+            };
+        }
+    }
+
+    /// After a peek that showed too little: until more arrives, there is nothing to read.
+    pub fn await_more(&self) {
+        if !self.is(ready::HANGUP | ready::ERROR) {
+            self.clear(ready::READ);
+        }
+    }
+
+    /// What was only peeked at is still there to be read.
+    pub fn has_unread(&self) {
+        self.worker.reactor.set(self.watch, ready::READ);
+    }
+
     /// Writes some of `buf`; fewer bytes than asked means that the socket is full.
     pub fn write(&self, buf: &[u8]) -> Poll<io::Result<usize>> {
         if !self.is(ready::WRITE) {

@@ -141,6 +141,12 @@ impl Reactor {
         }
     }
 
+    pub fn set(&self, id: WatchId, bits: u8) {
+        if let Some(watch) = self.watches.borrow_mut().0.get_mut(id.0 as usize) {
+            watch.readiness |= bits;
+        }
+    }
+
     /// Waits for events. `timeout` in milliseconds, -1 for ever.
     pub fn wait(&self, events: &mut [libc::epoll_event], timeout: libc::c_int) -> usize {
         // SAFETY: the pointer and length describe `events`.
