@@ -83,6 +83,7 @@ pub enum Outcome {
 pub struct Course {
     first_end: Option<Side>,
     half_closed: Option<Instant>,
+    became_sink: bool,
     watchdog: Sleep,
 }
 
@@ -140,6 +141,7 @@ impl Course {
         Self {
             first_end: None,
             half_closed: None,
+            became_sink: false,
             watchdog: Sleep::new(worker, idle.map(|limit| worker.now() + limit)),
         }
     }
@@ -168,6 +170,10 @@ impl Course {
         if self.is_overdue(worker.now(), flow) {
             return Outcome::Ended(self.timed_out());
         }
+        // A lane that has just become a sink has not looked yet at what is there to throw away, and
+        // a sender that waits for us to read it makes no event.
+        busy |= self.became_sink;
+        self.became_sink = false;
         if busy { Outcome::Busy } else { Outcome::Idle }
     }
 
@@ -200,10 +206,12 @@ impl Course {
             // The target had said its last word before it went: let the client finish reading.
             (Broken, Done) => {
                 up.state = Sink;
+                self.became_sink = true;
                 None
             }
             (Done, Broken) => {
                 down.state = Sink;
+                self.became_sink = true;
                 None
             }
             (Broken, Broken) => {
