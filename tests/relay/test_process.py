@@ -15,6 +15,10 @@ PROLOGUE = """
 import asyncio, os, signal, socket, sys, threading, time, warnings
 import qanat
 
+def print(*words, flush=True):
+    # A line at one go, as parent and child write to one pipe.
+    os.write(1, (" ".join(map(str, words)) + "\\n").encode())
+
 def connect(address):
     host, _, port = address.rpartition(":")
     return socket.create_connection((host, int(port)), timeout=5)
@@ -168,11 +172,16 @@ SERVE_FOR_EVER = {
             print("running" if relay.running else "stopped")
         """,
     "draining": """
+        def tell():
+            while "draining" not in repr(relay):
+                time.sleep(0.001)
+            print("ready", flush=True)
+
         relay.start()
         client = connect(relay.endpoints[0].address)
         says(client)
         try:
-            print("ready", flush=True)
+            threading.Thread(target=tell).start()
             relay.stop(drain=60)
         finally:
             print("running" if relay.running else "stopped")

@@ -19,6 +19,7 @@ from qanat.relay.flow import Flow
 from qanat.relay.notice import Notice
 from qanat.relay.relay import Relay
 from tests.relay.fake_engine import FakeEngine, FakeEngineError, FakeModule
+from tests.support.garbage import collect_what_others_left
 from tests.support.wait import wait_until, wait_until_async
 
 
@@ -251,6 +252,7 @@ def test_what_needs_a_running_relay_says_so(fake: FakeModule) -> None:
 def test_a_dropped_relay_is_closed_with_a_warning(fake: FakeModule) -> None:
     relay = Relay([endpoint(80)])
     relay.start()
+    collect_what_others_left()
     with pytest.warns(ResourceWarning, match=r"Relay running: 127\.0\.0\.1:80> was not stopped"):
         del relay
         gc.collect()

@@ -20,6 +20,7 @@ from qanat.relay.flow import Flow
 from qanat.relay.notice import Notice
 from qanat.relay.relay import Relay
 from tests.support.echo import echo_server
+from tests.support.garbage import collect_what_others_left
 from tests.support.wait import wait_until, wait_until_async
 
 
@@ -327,6 +328,7 @@ def test_dropping_a_running_relay_closes_its_port_and_warns(target: str) -> None
     relay.start()
     address = relay.endpoints[0].address
     assert is_open(address)
+    collect_what_others_left()
     with pytest.warns(ResourceWarning, match="was not stopped"):
         del relay
         gc.collect()
