@@ -7,4 +7,7 @@ mod basics;
 mod bounds;
 mod names;
 mod relay;
+#[allow(dead_code)]
+#[path = "../../src/resolve/tests/server.rs"]
+mod server;
 mod trains;

@@ -8,28 +8,17 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use _engine::engine::{Engine, Inherited};
-use _engine::plan::{EndpointPlan, LimitsPlan, RemotePlan, ResolverPlan, UdpPlan};
+use _engine::plan::{EndpointPlan, LimitsPlan, UdpPlan};
 use serde_json::Value;
 
 pub const LIMIT: Duration = Duration::from_secs(10);
 
 pub fn plan(listen: &str, remote: SocketAddr) -> EndpointPlan {
+    let (host, port) = (remote.ip().to_string(), remote.port());
     EndpointPlan {
-        id: "test".to_owned(),
-        listen: listen.to_owned(),
-        remotes: vec![RemotePlan {
-            host: remote.ip().to_string(),
-            port: remote.port(),
-        }],
         tcp: None,
         udp: Some(UdpPlan::default()),
-        ipv6_only: false,
-        listen_interface: None,
-        through: None,
-        through_interface: None,
-        interface: None,
-        limits: LimitsPlan::default(),
-        resolver: ResolverPlan::default(),
+        ..EndpointPlan::new("test", listen, &host, port)
     }
 }
 
@@ -59,6 +48,17 @@ impl Relay {
             handle: bound.handle,
             addr: bound.udp.unwrap(),
         }
+    }
+
+    /// Serves another endpoint of the same group; its address.
+    pub fn second(&self, plan: EndpointPlan) -> SocketAddr {
+        let inherited = Inherited::default();
+        let bound = self
+            .engine
+            .bind(self.group, plan, inherited, false)
+            .unwrap();
+        self.engine.serve(&[bound.handle]).unwrap();
+        bound.udp.unwrap()
     }
 
     pub fn flows(&self) -> Vec<Value> {

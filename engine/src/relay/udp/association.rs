@@ -97,6 +97,8 @@ pub struct Association {
     pub leg: Leg,
     /// When the target's name was last looked up.
     pub looked_up: Instant,
+    /// Such a look is under way.
+    pub looking: bool,
     /// The largest datagrams that may travel in trains to the target, and to the client.
     pub largest_up: usize,
     pub largest_down: usize,
@@ -115,6 +117,7 @@ impl Association {
             flow,
             leg: Leg::Waiting(Vec::new()),
             looked_up: now,
+            looking: false,
             largest_up: MAX_BYTES,
             largest_down: MAX_BYTES,
             burst: Burst::default(),

@@ -267,27 +267,54 @@ impl UdpEndpoint {
         association: &mut Association,
         index: usize,
     ) {
-        let route = Arc::clone(&association.flow.route);
-        let Remote::Name { host, port } = &route.remote else {
+        let now = worker.now();
+        let Remote::Name { host, .. } = &association.flow.route.remote else {
             return;
         };
-        let now = worker.now();
-        if now < association.looked_up + LOOK_UP_EVERY {
+        if association.looking || now < association.looked_up + LOOK_UP_EVERY {
             return;
         }
         association.looked_up = now;
-        // An answer that is on its way will be there at the next look.
-        let Lookup::Ready(Ok(ips)) = route.resolver.lookup(host) else {
-            return;
-        };
+        match association.flow.route.resolver.lookup(host) {
+            Lookup::Ready(answer) => self.moved(worker, endpoint, association, index, answer),
+            Lookup::Pending(future) => {
+                association.looking = true;
+                let side = Rc::clone(self);
+                let id = association.flow.id;
+                worker.tasks.spawn(move |_| async move {
+                    let answer = future.await;
+                    if let (Some(worker), Some(endpoint)) =
+                        (side.worker.upgrade(), side.endpoint.upgrade())
+                        && let Some(association) = side.associations.borrow_mut().get(index)
+                        && association.flow.id == id
+                    {
+                        association.looking = false;
+                        side.moved(&worker, &endpoint, association, index, answer);
+                    }
+                });
+            }
+        }
+    }
+
+    /// The name means these addresses now. An association stays where it is while that is one of
+    /// them, or while nobody knows better.
+    fn moved(
+        self: &Rc<Self>,
+        worker: &Worker,
+        endpoint: &LocalEndpoint,
+        association: &mut Association,
+        index: usize,
+        answer: Answer,
+    ) {
         let Leg::Open { peer, to, .. } = &mut association.leg else {
             return;
         };
-        if ips.contains(&peer.ip()) {
-            return;
-        }
-        let peers = with_port(&ips, *port);
-        if let [first, ..] = &*peers
+        let ips = match answer {
+            Ok(ips) if !ips.contains(&peer.ip()) => ips,
+            _ => return,
+        };
+        let peers = with_port(&ips, peer.port());
+        if let Some(first) = peers.first()
             && first.is_ipv4() == peer.is_ipv4()
         {
             *peer = *first;
@@ -295,6 +322,7 @@ impl UdpEndpoint {
             association.flow.peer.set(Some(*first));
             return;
         }
+        let route = Arc::clone(&association.flow.route);
         match self.try_leg(worker, &route, &peers, || index) {
             Ok(leg) => {
                 let former = association.set_leg(leg);
