@@ -15,19 +15,48 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 __all__ = [
+    "AcceptProxy",
+    "Balance",
+    "CertificatePlan",
+    "CheckKind",
+    "CheckPlan",
     "DnsMode",
     "DnsProtocol",
     "EndpointPlan",
+    "HealthPlan",
+    "HookPlan",
+    "HttpCheckPlan",
     "LimitsPlan",
+    "ListenTransportPlan",
+    "Mask",
+    "OnFailure",
+    "ProxyProtocolPlan",
+    "ProxyVersion",
+    "RatesPlan",
     "RemotePlan",
+    "RemoteTransportPlan",
     "ResolverPlan",
+    "RoutingPlan",
+    "RuleKind",
+    "RulePlan",
     "TcpPlan",
+    "TlsListenPlan",
+    "TlsSendPlan",
+    "UdpCheckPlan",
     "UdpPlan",
+    "WebSocketPlan",
     "to_json",
 ]
 
+AcceptProxy = Literal["off", "required", "optional"]
+Balance = Literal["off", "roundrobin", "iphash", "leastconn", "random2", "failover"]
+CheckKind = Literal["tcp", "tls", "http", "udp"]
 DnsMode = Literal["ipv4_only", "ipv6_only", "ipv4_and_ipv6", "ipv4_then_ipv6", "ipv6_then_ipv4"]
 DnsProtocol = Literal["udp", "tcp", "tcp_and_udp"]
+Mask = Literal["zero", "random"]
+OnFailure = Literal["refuse", "allow"]
+ProxyVersion = Literal[0, 1, 2]
+RuleKind = Literal["sni", "host", "bytes"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +121,182 @@ class UdpPlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CertificatePlan:
+    """A certificate chain with its key, as files in PEM or DER."""
+
+    cert: str
+    key: str
+    ocsp: str | None = None
+    """A DER response to staple."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsListenPlan:
+    """TLS towards clients."""
+
+    certificates: tuple[CertificatePlan, ...] = ()
+    """Chosen by the name that the client asks for; the first one serves all other names."""
+    self_signed: str | None = None
+    """Name in a certificate made at start, when there are no files."""
+    alpn: tuple[str, ...] = ()
+    """Protocols we select from, most wanted first; empty selects none."""
+    client_ca: str | None = None
+    """PEM file of authorities; clients must show a certificate of one of them."""
+    client_optional: bool = False
+    """With ``client_ca``: clients may come without a certificate."""
+    key_log: bool = False
+    """Write secrets to the file that SSLKEYLOGFILE names."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsSendPlan:
+    """TLS towards targets."""
+
+    sni: str
+    """The name that is asked for and verified; an address is verified and not sent."""
+    alpn: tuple[str, ...] = ()
+    insecure: bool = False
+    """Accept any certificate."""
+    ca: str | None = None
+    """PEM file of authorities in place of the system's."""
+    cert: str | None = None
+    """Our own certificate chain, for targets that ask for one; ``key`` goes with it."""
+    key: str | None = None
+    key_log: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebSocketPlan:
+    host: str
+    path: str
+    mask: Mask = "zero"
+    """Sending side: the key of our frames. Zero costs nothing and is what realm sends."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenTransportPlan:
+    """What wraps the client's leg: TLS outside, then WebSocket, then datagram framing."""
+
+    tls: TlsListenPlan | None = None
+    ws: WebSocketPlan | None = None
+    uot: bool = False
+    """The stream carries the datagrams of one UDP association, each behind its length."""
+    handshake_timeout: float = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteTransportPlan:
+    """What wraps the target's leg."""
+
+    tls: TlsSendPlan | None = None
+    ws: WebSocketPlan | None = None
+    uot: bool = False
+    handshake_timeout: float = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyProtocolPlan:
+    """The PROXY protocol, before any transport on either leg."""
+
+    accept: AcceptProxy = "off"
+    accept_timeout: float = 5.0
+    """From accept to the whole header; 0 waits for ever."""
+    trusted: tuple[str, ...] = ()
+    """Networks whose headers count; empty trusts everybody."""
+    send: ProxyVersion = 0
+    """Version of the header sent to TCP targets; 0 sends none."""
+    send_udp: bool = False
+    """A version 2 header before the first datagram of each association."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpCheckPlan:
+    path: str = "/"
+    host: str | None = None
+    status: tuple[int, ...] = ()
+    """Accepted answers; empty accepts 200 to 399."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UdpCheckPlan:
+    send: str
+    """Hexadecimal bytes to send."""
+    expect: str = ""
+    """Hexadecimal bytes that the answer must begin with; empty accepts any answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckPlan:
+    """Active health checks of every remote."""
+
+    kind: CheckKind = "tcp"
+    interval: float = 5.0
+    timeout: float = 2.0
+    rise: int = 2
+    """Good checks in a row until a remote is up again."""
+    fall: int = 3
+    """Bad checks in a row until it is down."""
+    http: HttpCheckPlan | None = None
+    udp: UdpCheckPlan | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthPlan:
+    """What failures of a remote mean for new flows."""
+
+    failover: bool = False
+    """Try the next remote inside the same client connection, and leave failing ones alone."""
+    max_fails: int = 2
+    """Failures in a row until a remote is down; 0 never takes it down."""
+    fail_timeout: float = 120.0
+    """How long it is left alone before it is tried again, gradually."""
+    check: CheckPlan | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RulePlan:
+    """Flows that show something in their first bytes go to remotes of their own."""
+
+    kind: RuleKind
+    """A TLS ClientHello's name, a plain HTTP/1 request's Host, or the first bytes."""
+    pattern: str
+    """``name`` or ``*.name`` in lower case, or hexadecimal bytes."""
+    remotes: tuple[RemotePlan, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoutingPlan:
+    rules: tuple[RulePlan, ...]
+    """The first that matches counts; without a match the endpoint's own remotes serve."""
+    timeout: float = 3.0
+    """How long to wait for the client to say something."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RatesPlan:
+    """Bytes a second; 0 is no limit. Up is from the client to the target."""
+
+    flow_up: int = 0
+    flow_down: int = 0
+    client_up: int = 0
+    """All flows of one client address together (one /64 for IPv6)."""
+    client_down: int = 0
+    endpoint_up: int = 0
+    endpoint_down: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HookPlan:
+    """A decision in Python for every flow, asked for through an event."""
+
+    first_bytes: int = 0
+    """How many of the client's first bytes to show; 0 asks at once."""
+    timeout: float = 5.0
+    """For the first bytes and the decision together."""
+    on_failure: OnFailure = "refuse"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointPlan:
     """One listening address and where its flows go."""
 
@@ -101,7 +306,10 @@ class EndpointPlan:
     listen: str
     """``ip:port`` or ``[ip6%scope]:port``; port 0 lets the kernel choose."""
     remotes: tuple[RemotePlan, ...]
-    """At least one. Flows go to the first."""
+    """At least one. Without ``balance`` flows go to the first."""
+    weights: tuple[int, ...] = ()
+    """One for each remote; empty makes all equal."""
+    balance: Balance = "off"
     tcp: TcpPlan | None = field(default_factory=TcpPlan)
     udp: UdpPlan | None = None
     ipv6_only: bool = False
@@ -115,6 +323,18 @@ class EndpointPlan:
     """Device that outgoing sockets are bound to."""
     limits: LimitsPlan = field(default_factory=LimitsPlan)
     resolver: ResolverPlan = field(default_factory=ResolverPlan)
+    listen_transport: ListenTransportPlan | None = None
+    remote_transport: RemoteTransportPlan | None = None
+    proxy: ProxyProtocolPlan = field(default_factory=ProxyProtocolPlan)
+    health: HealthPlan = field(default_factory=HealthPlan)
+    routing: RoutingPlan | None = None
+    allow: tuple[str, ...] = ()
+    """Networks that may come in; empty allows everybody who is not denied."""
+    deny: tuple[str, ...] = ()
+    rates: RatesPlan = field(default_factory=RatesPlan)
+    quota: int = 0
+    """Bytes, both directions together, after which new flows are refused and live ones end."""
+    hook: HookPlan | None = None
 
 
 def to_json(plan: EndpointPlan | LimitsPlan | ResolverPlan) -> str:

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::flow::counters::Counters;
-use crate::plan::{EndpointPlan, TcpPlan, UdpPlan};
+use crate::plan::{
+    Balance, EndpointPlan, HealthPlan, ProxyProtocolPlan, RatesPlan, TcpPlan, UdpPlan,
+};
 use crate::relay::listener::Listener;
 use crate::resolve::Resolver;
 use crate::shared::{Endpoint, Shared, Totals};
@@ -65,6 +67,7 @@ pub struct Route {
 impl Route {
     pub fn prepare(plan: EndpointPlan) -> Result<Arc<Self>, PlanError> {
         let listen = parse_addr("listen", &plan.listen)?;
+        refuse_what_is_missing(&plan)?;
         let Some(first) = plan.remotes.first() else {
             return Err(PlanError {
                 field: "remotes",
@@ -110,6 +113,31 @@ impl Route {
             udp_timeout: limit("udp.timeout", udp.timeout)?,
             plan,
         }))
+    }
+}
+
+/// Nothing that a plan asks for is left out silently.
+fn refuse_what_is_missing(plan: &EndpointPlan) -> Result<(), PlanError> {
+    let missing = [
+        ("balance", plan.balance != Balance::Off),
+        ("listen_transport", plan.listen_transport.is_some()),
+        ("remote_transport", plan.remote_transport.is_some()),
+        ("proxy", plan.proxy != ProxyProtocolPlan::default()),
+        ("health", plan.health != HealthPlan::default()),
+        ("routing", plan.routing.is_some()),
+        ("allow", !plan.allow.is_empty()),
+        ("deny", !plan.deny.is_empty()),
+        ("rates", plan.rates != RatesPlan::default()),
+        ("quota", plan.quota != 0),
+        ("hook", plan.hook.is_some()),
+    ];
+    match missing.into_iter().find(|(_, asked)| *asked) {
+        None => Ok(()),
+        Some((field, _)) => Err(PlanError {
+            field,
+            value: "...".to_owned(),
+            why: "not supported yet".to_owned(),
+        }),
     }
 }
 
@@ -296,26 +324,9 @@ impl Endpoints {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{LimitsPlan, RemotePlan, ResolverPlan};
 
     fn plan(listen: &str, host: &str) -> EndpointPlan {
-        EndpointPlan {
-            id: "test".to_owned(),
-            listen: listen.to_owned(),
-            remotes: vec![RemotePlan {
-                host: host.to_owned(),
-                port: 80,
-            }],
-            tcp: Some(TcpPlan::default()),
-            udp: None,
-            ipv6_only: false,
-            listen_interface: None,
-            through: None,
-            through_interface: None,
-            interface: None,
-            limits: LimitsPlan::default(),
-            resolver: ResolverPlan::default(),
-        }
+        EndpointPlan::new("test", listen, host, 80)
     }
 
     #[test]

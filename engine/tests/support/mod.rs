@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use _engine::engine::{Bound, Engine, Inherited};
-use _engine::plan::{EndpointPlan, LimitsPlan, RemotePlan, ResolverPlan, TcpPlan};
+use _engine::plan::{EndpointPlan, LimitsPlan};
 use serde_json::Value;
 
 pub const LIMIT: Duration = Duration::from_secs(10);
@@ -91,23 +91,7 @@ pub fn plan(target: SocketAddr) -> EndpointPlan {
 }
 
 pub fn plan_for(host: &str, port: u16) -> EndpointPlan {
-    EndpointPlan {
-        id: "test".to_owned(),
-        listen: "127.0.0.1:0".to_owned(),
-        remotes: vec![RemotePlan {
-            host: host.to_owned(),
-            port,
-        }],
-        tcp: Some(TcpPlan::default()),
-        udp: None,
-        ipv6_only: false,
-        listen_interface: None,
-        through: None,
-        through_interface: None,
-        interface: None,
-        limits: LimitsPlan::default(),
-        resolver: ResolverPlan::default(),
-    }
+    EndpointPlan::new("test", "127.0.0.1:0", host, port)
 }
 
 pub fn target() -> (TcpListener, SocketAddr) {
