@@ -19,7 +19,7 @@ from qanat.errors import BindError, ConfigError, RelayStateError
 from qanat.relay.flow import Flow
 from qanat.relay.notice import Notice
 from qanat.relay.relay import Relay
-from tests.support.echo import echo_server
+from tests.support.echo import echo_server, udp_echo_server
 from tests.support.garbage import collect_what_others_left
 from tests.support.wait import wait_until, wait_until_async
 
@@ -183,6 +183,51 @@ def test_one_port_serves_both_protocols(target: str) -> None:
     with running(endpoint(target, network=Network(use_udp=True))) as relay:
         (both,) = relay.endpoints
         assert both.tcp_address == both.udp_address == both.address
+
+
+@contextmanager
+def datagrams(address: str | None) -> Iterator[socket.socket]:
+    assert address is not None
+    host, _, port = address.rpartition(":")
+    with socket.socket(type=socket.SOCK_DGRAM) as client:
+        client.settimeout(5)
+        client.connect((host, int(port)))
+        yield client
+
+
+def test_datagrams_go_there_and_back() -> None:
+    ended: list[Flow] = []
+    udp = Network(use_udp=True, no_tcp=True)
+    with udp_echo_server() as port:
+        relay = Relay([endpoint(f"127.0.0.1:{port}", network=udp)])
+        relay.on_ended(ended.append)
+        relay.start()
+        with datagrams(relay.endpoints[0].udp_address) as client:
+            assert says(client) == b"hello"
+            (flow,) = relay.flows()
+            assert (flow.protocol, flow.packets_up, flow.packets_down) == ("udp", 1, 1)
+            assert relay.stats().endpoint("127.0.0.1:0").udp.open == 1
+        # Nothing tells when an association is over, so that nothing is waited for.
+        began = time.monotonic()
+        assert relay.stop(drain=20) == 1
+        assert time.monotonic() - began < 10
+    assert [(flow.id, flow.reason) for flow in ended] == [(flow.id, "shutdown")]
+
+
+def test_an_association_can_be_killed() -> None:
+    udp = Network(use_udp=True)
+    with (
+        udp_echo_server() as port,
+        running(endpoint(f"127.0.0.1:{port}", network=udp)) as relay,
+        datagrams(relay.endpoints[0].udp_address) as client,
+    ):
+        assert says(client) == b"hello"
+        (flow,) = relay.flows()
+        assert relay.kill(flow.id)
+        assert relay.flows() == []
+        assert says(client) == b"hello"
+        (again,) = relay.flows()
+        assert again.id != flow.id
 
 
 def test_a_changed_target_serves_new_flows_and_leaves_the_old(target: str) -> None:

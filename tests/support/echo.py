@@ -1,4 +1,4 @@
-"""A target to relay to: TCP that echoes until the client has finished."""
+"""Targets to relay to, which echo what they get."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["echo_server"]
+__all__ = ["echo_server", "udp_echo_server"]
 
 
 @contextmanager
@@ -18,6 +18,27 @@ def echo_server(greeting: bytes = b"") -> Iterator[int]:
         yield listener.getsockname()[1]
         # Closing alone does not wake a thread that is in accept.
         listener.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def udp_echo_server() -> Iterator[int]:
+    """The port on 127.0.0.1; each datagram goes back to where it came from, until an empty one."""
+    with socket.socket(type=socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        answering = threading.Thread(target=_answer, args=(server,), daemon=True)
+        answering.start()
+        yield server.getsockname()[1]
+        with socket.socket(type=socket.SOCK_DGRAM) as last:
+            last.sendto(b"", server.getsockname())
+        answering.join(5)
+
+
+def _answer(server: socket.socket) -> None:
+    while True:
+        datagram, client = server.recvfrom(65_536)
+        if not datagram:
+            return
+        server.sendto(datagram, client)
 
 
 def _accept(listener: socket.socket, greeting: bytes) -> None:

@@ -159,9 +159,10 @@ class Relay:
     def stop(self, drain: float = 0.0) -> int:
         """Stop accepting, let flows go on for up to ``drain`` seconds, and cut the others.
 
-        Returns how many were cut. All records of ended flows have been handed out when it returns.
-        Does nothing if the relay does not run. A second call while one is draining shortens it to
-        its own ``drain``, so that ``stop()`` ends things now.
+        UDP associations have no end of their own to wait for: they are cut when the last TCP flow
+        has ended. Returns how many flows were cut. All records of ended flows have been handed out
+        when it returns. Does nothing if the relay does not run. A second call while one is draining
+        shortens it to its own ``drain``, so that ``stop()`` ends things now.
         """
         if not self.running:
             return 0
@@ -213,7 +214,7 @@ class Relay:
             self._stop_accepting(self._serving(), math.inf if limit is None else limit)
 
     def wait_drained(self, timeout: float | None = None) -> bool:
-        """Wait until no flow is open; False if some still are after ``timeout`` seconds."""
+        """Wait until no TCP flow is open; False if some still are after ``timeout`` seconds."""
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         while (group := self._group) is not None and group.usable and group.open_flows():
             pause = min(_POLL_SECONDS, deadline - time.monotonic())
@@ -287,7 +288,7 @@ class Relay:
         return [Flow.from_record(record) for record in self._live().flows()]
 
     def open_flows(self) -> int:
-        """How many flows are open, cheaply. Raises RelayStateError if the relay does not run."""
+        """How many TCP flows are open. Cheap. Raises RelayStateError if the relay does not run."""
         return self._live().open_flows()
 
     def stats(self) -> Stats:
