@@ -5,10 +5,12 @@ use std::io;
 use std::rc::Rc;
 use std::task::Poll;
 
-use super::ending::{Course, End, LaneState, Other, Outcome, Side, Step, Track, reset_by_peer};
+use super::ending::{
+    Course, End, Gone, LaneState, Other, Outcome, Side, Step, Track, reset_by_peer,
+};
 use super::table::Flow;
-use crate::runtime::Worker;
 use crate::runtime::io::Io;
+use crate::runtime::{Worker, ready};
 use crate::transport::Stream;
 
 /// Bytes that a lane moves before others get their turn.
@@ -57,6 +59,10 @@ impl Bridge {
         let outcome = self.course.conclude(
             (&mut self.up.track, up),
             (&mut self.down.track, down),
+            Gone {
+                client: client.io().is(ready::ERROR),
+                target: target.io().is(ready::ERROR),
+            },
             worker,
             flow,
         );

@@ -79,6 +79,13 @@ pub enum Outcome {
     Ended(End),
 }
 
+/// Which sides are gone for good, whether or not there is anything to read or write that shows it.
+#[derive(Clone, Copy, Debug)]
+pub struct Gone {
+    pub client: bool,
+    pub target: bool,
+}
+
 /// The course of both directions together, with the time that they may rest.
 pub struct Course {
     first_end: Option<Side>,
@@ -151,6 +158,7 @@ impl Course {
         &mut self,
         up: (&mut Track, Step),
         down: (&mut Track, Step),
+        gone: Gone,
         worker: &Worker,
         flow: &Flow,
     ) -> Outcome {
@@ -164,11 +172,11 @@ impl Course {
                 Step::ReadFailed(error) => return Outcome::Ended(failed(side, error)),
             }
         }
-        if let Some(end) = self.settle(up, down, worker, flow) {
+        if let Some(end) = self.settle(up, down, gone, worker, flow) {
             return Outcome::Ended(end);
         }
         if self.is_overdue(worker.now(), flow) {
-            return Outcome::Ended(self.timed_out());
+            return Outcome::Ended(self.timed_out(gone));
         }
         // A lane that has just become a sink has not looked yet at what is there to throw away, and
         // a sender that waits for us to read it makes no event.
@@ -181,6 +189,7 @@ impl Course {
         &mut self,
         up: &mut Track,
         down: &mut Track,
+        gone: Gone,
         worker: &Worker,
         flow: &Flow,
     ) -> Option<End> {
@@ -193,6 +202,11 @@ impl Course {
         if self.half_closed.is_none() && (up.is_over() || down.is_over()) {
             self.half_closed = Some(worker.now());
             flow.state.set(State::HalfClosed);
+            self.watchdog.reset(self.deadline(flow));
+        }
+        // The other side may not read what is carried for it, and nothing else would notice.
+        if self.half_closed.is_none() && (gone.client || gone.target) {
+            self.half_closed = Some(worker.now());
             self.watchdog.reset(self.deadline(flow));
         }
         match (up.state, down.state) {
@@ -209,6 +223,8 @@ impl Course {
                 self.became_sink = true;
                 None
             }
+            // The client is gone before it heard the answer: nobody is left to work for.
+            (Done, _) if gone.client => Some(failed(Side::Client, reset_by_peer())),
             (Done, Broken) => {
                 down.state = Sink;
                 self.became_sink = true;
@@ -245,8 +261,12 @@ impl Course {
         false
     }
 
-    fn timed_out(&self) -> End {
-        let reason = if self.half_closed.is_some() {
+    fn timed_out(&self, gone: Gone) -> End {
+        let reason = if gone.client {
+            Reason::ClientReset
+        } else if gone.target {
+            Reason::TargetReset
+        } else if self.half_closed.is_some() {
             Reason::LingerTimeout
         } else {
             Reason::IdleTimeout

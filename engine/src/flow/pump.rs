@@ -9,7 +9,9 @@ use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::task::Poll;
 
-use super::ending::{Course, End, LaneState, Other, Outcome, Side, Step, Track, reset_by_peer};
+use super::ending::{
+    Course, End, Gone, LaneState, Other, Outcome, Side, Step, Track, reset_by_peer,
+};
 use super::pipes::Pipe;
 use super::table::Flow;
 use crate::net::socket;
@@ -78,6 +80,10 @@ impl Pump {
         let outcome = self.course.conclude(
             (&mut self.up.track, up),
             (&mut self.down.track, down),
+            Gone {
+                client: client.is(ready::ERROR),
+                target: target.is(ready::ERROR),
+            },
             worker,
             flow,
         );
