@@ -28,8 +28,8 @@ ENDED: Final[Mapping[str, str]] = MappingProxyType(
         "expired": "Nothing passed on a UDP association for as long as udp_timeout allows.",
         "evicted": "The least recently used UDP association gave way to a new one.",
         "killed": "The flow was ended by request.",
-        "drained": "The flow was cut because its endpoint's drain time ran out.",
-        "shutdown": "The flow was cut because the relay stopped.",
+        "drained": "The flow was cut because the time for draining ran out.",
+        "shutdown": "The flow was cut because the relay stopped at once.",
         "error": "Something unexpected failed; see the detail.",
     }
 )

@@ -256,7 +256,7 @@ class Serving:
 
     def _status(self) -> str:
         try:
-            flows = self._relay.open_flows()
+            flows = self._relay.stats().open
         except QanatError:
             return "stopped"
         count = len(self._relay.endpoints)
