@@ -1,0 +1,39 @@
+"""What the tests from end to end begin with: a relay as a process, a target, a small network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.support.peers import Target
+from tests.support.relay_process import RelayProcess
+
+__all__ = ["Start"]
+
+Start = Callable[..., RelayProcess]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start a relay with these words of its command line; it is ready when this returns."""
+    with ExitStack() as stack:
+        count = 0
+
+        def run(*words: str, before: tuple[str, ...] = (), **env: str) -> RelayProcess:
+            nonlocal count
+            count += 1
+            directory = tmp_path / f"relay-{count}"
+            directory.mkdir()
+            relay = RelayProcess(directory, *words, before=before, **env)
+            return stack.enter_context(relay).ready()
+
+        yield run
+
+
+@pytest.fixture
+def target() -> Iterator[Target]:
+    with Target() as listening:
+        yield listening
