@@ -127,6 +127,39 @@ def test_two_relays_live_beside_each_other(tmp_path: Path, target: str) -> None:
         assert first.control.exists()
 
 
+def test_it_runs_with_its_streams_closed(tmp_path: Path, target: str) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "qanat", "relay", "-l", f"127.0.0.1:{port}", "-r", target]
+    closing = ["sh", "-c", 'exec "$@" >&- 2>&- <&-', "sh", *command, "--log-level", "info"]
+    with subprocess.Popen(
+        closing, env={**os.environ, "RUNTIME_DIRECTORY": str(tmp_path / "run")}
+    ) as process:
+        try:
+            wait_until(lambda: not refused(("127.0.0.1", port)), 30)
+            with connect(("127.0.0.1", port)) as sock:
+                talk(sock)
+        finally:
+            process.terminate()
+        assert process.wait(20) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_many_signals_at_any_moment_leave_nothing_behind(
+    tmp_path: Path, target: str, number: signal.Signals
+) -> None:
+    for moment in (0.05, 0.1, 0.15, 0.2, 0.3):
+        directory = tmp_path / str(moment)
+        directory.mkdir()
+        with Program(directory, "-l", "127.0.0.1:0", "-r", target) as program:
+            time.sleep(moment)  # any moment will do: this looks for those that do not
+            program.signal(number)
+            program.signal(number)
+            code = program.wait()
+            assert code in (0, 130, -number), program.stderr
+            assert "Traceback" not in program.stderr or code == -number
+            assert list(program.run_directory.glob("*.sock")) == []
+
+
 # Control
 
 

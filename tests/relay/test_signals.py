@@ -6,7 +6,9 @@ import asyncio
 import os
 import signal
 
-from qanat.relay.signals import Signals
+import pytest
+
+from qanat.relay.signals import HANDLED, Signals
 from tests.support.wait import wait_until_async
 
 
@@ -28,8 +30,24 @@ def test_early_signals_are_delivered_late_and_others_at_once() -> None:
             assert came == ["hup"]
             os.kill(os.getpid(), signal.SIGUSR1)
             await wait_until_async(lambda: came == ["hup", "usr1"])
+            signals.ignore()
 
         asyncio.run(main())
+        for number in HANDLED:
+            os.kill(os.getpid(), number)
+        assert came == ["hup", "usr1"]
     finally:
         signals.restore()
     assert signal.getsignal(signal.SIGHUP) == before
+
+
+@pytest.mark.parametrize(
+    ("number", "end"), [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)]
+)
+def test_a_signal_to_stop_ends_a_start(number: signal.Signals, end: type[BaseException]) -> None:
+    signals = Signals()
+    try:
+        with pytest.raises(end):
+            os.kill(os.getpid(), number)
+    finally:
+        signals.restore()

@@ -219,10 +219,12 @@ def _summed_up(withheld: Withheld[logging.LogRecord]) -> logging.LogRecord:
 
 
 def _open(output: str) -> tuple[IO[str], bool]:
-    if output == "stdout":
-        return sys.stdout, False
-    if output == "stderr":
-        return sys.stderr, False
+    stream = {"stdout": sys.stdout, "stderr": sys.stderr}.get(output)
+    if stream is not None:
+        return stream, False
+    if output in ("stdout", "stderr"):
+        # Started with the stream closed: Python has none then.
+        output = os.devnull
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
     descriptor = os.open(output, flags, 0o640)
     return os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace"), True

@@ -66,7 +66,7 @@ def control_routes(controlled: Controlled) -> Handler:
             case "GET" | "HEAD", ["metrics"]:
                 return await _aside(controlled.metrics)
             case "POST", ["flows", number, "kill"]:
-                return _kill(controlled, number)
+                return await _aside(lambda: _kill(controlled, number))
             case "POST", ["reload"]:
                 done = await controlled.reload()
                 return json_response({**asdict(done.report), "warnings": done.warnings})

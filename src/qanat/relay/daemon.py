@@ -31,8 +31,7 @@ class Detached:
     def ready(self) -> None:
         """Let the waiting process end with success, and leave its terminal."""
         nowhere = os.open(os.devnull, os.O_RDWR)
-        sys.stdout.flush()
-        sys.stderr.flush()
+        _flush()
         for number in (0, 1, 2):
             os.dup2(nowhere, number)
         if nowhere > 2:
@@ -49,8 +48,7 @@ def detach() -> Detached:
     The caller's process stays until :meth:`Detached.ready` (and exits 0) or the daemon's end (and
     exits with 1, the daemon having said why on stderr, which is still the caller's).
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    _flush()
     waiting, line = os.pipe()
     if os.fork():
         os.close(line)
@@ -61,6 +59,13 @@ def detach() -> Detached:
         os._exit(0)
     os.umask(_UMASK)
     return Detached(line)
+
+
+def _flush() -> None:
+    """What is still held would be written by both of two processes, or nowhere."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
 
 
 def _wait_and_exit(waiting: int) -> NoReturn:

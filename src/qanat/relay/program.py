@@ -287,8 +287,10 @@ def _unopenable(settings: LogSettings, error: OSError) -> Problem:
     return Problem(f"can't be opened: {reason}", key="log.output", value=settings.output)
 
 
-def _say(stream: TextIO, text: str) -> None:
+def _say(stream: TextIO | None, text: str) -> None:
     """To whoever started us; if nobody reads, so be it."""
+    if stream is None:
+        return
     try:
         stream.write(text + "\n")
         stream.flush()

@@ -1,7 +1,8 @@
-"""Signals of a running program, from its first moment on.
+"""Signals of a running program, from its first moment to its last.
 
-A signal that comes before the event loop runs is kept and delivered when it does, so that a reload
-asked for while starting neither kills the program nor gets lost. Knows only signals.
+While it starts, a signal to stop ends it as an interruption would, and the others are kept until
+the event loop runs, so that a reload asked for too early neither kills the program nor gets lost.
+Once it has stopped, none can spoil its end. Knows only signals.
 """
 
 from __future__ import annotations
@@ -14,23 +15,29 @@ from typing import Final
 
 __all__ = ["HANDLED", "Signals"]
 
-HANDLED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+_STOPPING: Final = (signal.SIGTERM, signal.SIGINT)
+_KEPT: Final = (signal.SIGHUP, signal.SIGUSR1)
+HANDLED: Final = (*_STOPPING, *_KEPT)
 
 
 class Signals:
-    """Take the signals at once; hand them out once there is a loop. For the main thread."""
+    """Take the signals at once; hand them out while there is a loop. For the main thread."""
 
     def __init__(self) -> None:
         self._early: list[signal.Signals] = []
-        self._before = {number: signal.signal(number, self._keep) for number in HANDLED}
+        self._before = {number: signal.getsignal(number) for number in HANDLED}
+        signal.signal(signal.SIGTERM, _end)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number in _KEPT:
+            signal.signal(number, self._keep)
 
     @property
     def early(self) -> tuple[signal.Signals, ...]:
-        """What has come so far, before :meth:`deliver`."""
+        """What was kept so far, before :meth:`deliver`."""
         return tuple(self._early)
 
     def deliver(self, receivers: Mapping[signal.Signals, Callable[[], object]]) -> None:
-        """Call the receivers in the running loop from now on, for what came early first."""
+        """Call the receivers in the running loop from now on, first for what was kept."""
         loop = asyncio.get_running_loop()
         for number, receiver in receivers.items():
             loop.add_signal_handler(number, receiver)
@@ -38,6 +45,13 @@ class Signals:
         for number in early:
             if number in receivers:
                 receivers[number]()
+
+    def ignore(self) -> None:
+        """From now on nothing matters any more; to be called in the loop, at its end."""
+        loop = asyncio.get_running_loop()
+        for number in HANDLED:
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)
 
     def restore(self) -> None:
         """Give every signal back to whoever had it before."""
@@ -47,3 +61,8 @@ class Signals:
 
     def _keep(self, number: int, _frame: FrameType | None) -> None:
         self._early.append(signal.Signals(number))
+
+
+def _end(_number: int, _frame: FrameType | None) -> None:
+    """Asked to stop before there was anything to stop."""
+    raise SystemExit(0)
