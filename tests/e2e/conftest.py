@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.netns import Wire
+from tests.support.netns import wire as made_wire
 from tests.support.peers import Target
 from tests.support.relay_process import RelayProcess
 
@@ -37,3 +39,10 @@ def start(tmp_path: Path) -> Iterator[Start]:
 def target() -> Iterator[Target]:
     with Target() as listening:
         yield listening
+
+
+@pytest.fixture
+def wire() -> Iterator[Wire]:
+    """Namespaces of a client, a relay and a target. Tests that use it are marked ``root``."""
+    with made_wire() as made:
+        yield made

@@ -118,9 +118,7 @@ class FullTarget(Target):
 
 
 def connect(address: Address) -> socket.socket:
-    sock = socket.create_connection(address[:2], timeout=PATIENCE)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return sock
+    return socket.create_connection(address, timeout=PATIENCE)
 
 
 @contextmanager
@@ -194,10 +192,16 @@ def is_gone(sock: socket.socket) -> bool:
     return False
 
 
-def resets(address: Address, sock: socket.socket | None = None) -> bool:
+def resets(address: Address) -> bool:
     """Whether a connection to this address is taken and then reset."""
-    with sock or connect(address) as client:
-        return is_reset(client)
+    sock = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
+    with sock:
+        sock.settimeout(PATIENCE)
+        try:
+            sock.connect(address)
+        except ConnectionResetError:
+            return True
+        return is_reset(sock)
 
 
 def send_until_full(sock: socket.socket, piece: bytes, quiet: float = 0.5) -> int:
