@@ -370,6 +370,7 @@ pub struct RatesPlan {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HookPlan {
+    pub call: String,
     pub first_bytes: u32,
     pub timeout: f64,
     pub on_failure: OnFailure,
@@ -378,6 +379,7 @@ pub struct HookPlan {
 impl Default for HookPlan {
     fn default() -> Self {
         Self {
+            call: String::new(),
             first_bytes: 0,
             timeout: 5.0,
             on_failure: OnFailure::default(),

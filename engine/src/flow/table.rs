@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::counters::{Counters, add};
 use super::reason::Reason;
 use crate::net::socket::local_addr;
-use crate::relay::endpoint::{LocalEndpoint, Route};
+use crate::relay::endpoint::{LocalEndpoint, Route, Target};
 use crate::runtime::Owner;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -51,6 +51,8 @@ pub struct Flow {
     pub client: SocketAddr,
     pub started: Instant,
     pub state: Cell<State>,
+    /// Place of the chosen target in the route.
+    pub choice: Cell<usize>,
     pub peer: Cell<Option<SocketAddr>>,
     /// Descriptor of the target's side, to ask for its local address; -1 while there is none.
     pub target_fd: Cell<RawFd>,
@@ -82,6 +84,11 @@ impl Flow {
             Protocol::Tcp => &self.endpoint.tcp,
             Protocol::Udp => &self.endpoint.udp,
         }
+    }
+
+    /// Where the flow goes, as far as is known by now.
+    pub fn target(&self) -> &Target {
+        &self.route.targets[self.choice.get()]
     }
 
     /// Says who is called when the flow is cut.
@@ -133,7 +140,7 @@ impl Flow {
                 Protocol::Tcp => self.endpoint.shared.tcp_addr,
                 Protocol::Udp => self.endpoint.shared.udp_addr,
             },
-            target: &self.route.target,
+            target: &self.target().text,
             peer: self.peer.get(),
             source,
             state: if end.is_some() {
@@ -220,6 +227,7 @@ impl Table {
             client: opening.client,
             started: opening.at,
             state: Cell::new(State::Resolving),
+            choice: Cell::new(0),
             peer: Cell::new(None),
             target_fd: Cell::new(-1),
             connected: Cell::new(None),

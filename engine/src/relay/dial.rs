@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::endpoint::{Remote, Route, Through};
+use super::endpoint::{Remote, Route, Target, Through};
 use crate::flow::reason::Reason;
 use crate::net::socket;
 use crate::resolve::{Lookup, LookupFuture, ResolveError};
@@ -64,6 +64,7 @@ pub struct Dial {
     task: TaskId,
     route: Arc<Route>,
     stage: Stage,
+    port: u16,
     candidates: VecDeque<SocketAddr>,
     attempts: Vec<(SocketAddr, Io)>,
     next: Sleep,
@@ -73,19 +74,25 @@ pub struct Dial {
 }
 
 impl Dial {
-    pub fn new(worker: &Rc<Worker>, task: TaskId, route: &Arc<Route>) -> Result<Self, DialError> {
+    pub fn new(
+        worker: &Rc<Worker>,
+        task: TaskId,
+        route: &Arc<Route>,
+        target: &Target,
+    ) -> Result<Self, DialError> {
         let mut dial = Self {
             worker: Rc::clone(worker),
             task,
             route: Arc::clone(route),
             stage: Stage::Race,
+            port: target.port(),
             candidates: VecDeque::new(),
             attempts: Vec::new(),
             next: Sleep::new(worker, None),
             last: None,
             started: 0,
         };
-        match &route.remote {
+        match &target.remote {
             Remote::Addr(addr) => dial.candidates.push_back(*addr),
             Remote::Name { host, port } => match route.resolver.lookup(host) {
                 Lookup::Ready(answer) => {
@@ -107,11 +114,7 @@ impl Dial {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(DialError::Resolve(error))),
                 Poll::Ready(Ok(addrs)) => {
-                    let port = match &self.route.remote {
-                        Remote::Addr(addr) => addr.port(),
-                        Remote::Name { port, .. } => *port,
-                    };
-                    self.candidates = interleave(&addrs, port);
+                    self.candidates = interleave(&addrs, self.port);
                     self.stage = Stage::Race;
                 }
             }

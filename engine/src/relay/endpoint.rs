@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::flow::counters::Counters;
 use crate::plan::{
-    Balance, EndpointPlan, HealthPlan, ProxyProtocolPlan, RatesPlan, TcpPlan, UdpPlan,
+    Balance, EndpointPlan, HealthPlan, ProxyProtocolPlan, RatesPlan, RemotePlan, TcpPlan, UdpPlan,
 };
 use crate::relay::listener::Listener;
 use crate::resolve::Resolver;
@@ -39,6 +39,45 @@ pub enum Remote {
     Name { host: String, port: u16 },
 }
 
+/// One configured remote.
+#[derive(Debug)]
+pub struct Target {
+    pub remote: Remote,
+    /// `host:port` as configured, for records.
+    pub text: String,
+}
+
+impl Target {
+    fn new(plan: &RemotePlan) -> Self {
+        let RemotePlan { host, port } = plan;
+        let addr = match host.parse::<IpAddr>() {
+            Ok(ip) => Some(SocketAddr::new(ip, *port)),
+            // An IPv6 address with a scope.
+            Err(_) => format!("[{host}]:{port}").parse().ok(),
+        };
+        match addr {
+            Some(addr) => Self {
+                remote: Remote::Addr(addr),
+                text: addr.to_string(),
+            },
+            None => Self {
+                remote: Remote::Name {
+                    host: host.clone(),
+                    port: *port,
+                },
+                text: format!("{host}:{port}"),
+            },
+        }
+    }
+
+    pub fn port(&self) -> u16 {
+        match &self.remote {
+            Remote::Addr(addr) => addr.port(),
+            Remote::Name { port, .. } => *port,
+        }
+    }
+}
+
 /// Where outgoing sockets come from.
 #[derive(Debug)]
 pub enum Through {
@@ -51,9 +90,10 @@ pub enum Through {
 pub struct Route {
     pub plan: EndpointPlan,
     pub listen: SocketAddr,
-    pub remote: Remote,
-    /// `host:port` as configured, for records.
-    pub target: String,
+    /// Never empty. Flows name their target by its place here.
+    pub targets: Vec<Target>,
+    /// Whether flows take any of the optional steps (see `road`).
+    pub has_steps: bool,
     pub through: Through,
     pub resolver: Arc<Resolver>,
     pub tcp: TcpPlan,
@@ -68,30 +108,14 @@ impl Route {
     pub fn prepare(plan: EndpointPlan) -> Result<Arc<Self>, PlanError> {
         let listen = parse_addr("listen", &plan.listen)?;
         refuse_what_is_missing(&plan)?;
-        let Some(first) = plan.remotes.first() else {
+        let targets: Vec<_> = plan.remotes.iter().map(Target::new).collect();
+        if targets.is_empty() {
             return Err(PlanError {
                 field: "remotes",
                 value: String::new(),
                 why: "at least one remote is needed".to_owned(),
             });
-        };
-        let (remote, target) = match first.host.parse::<IpAddr>() {
-            Ok(ip) => {
-                let addr = SocketAddr::new(ip, first.port);
-                (Remote::Addr(addr), addr.to_string())
-            }
-            Err(_) => match format!("[{}]:{}", first.host, first.port).parse::<SocketAddr>() {
-                // An IPv6 address with a scope.
-                Ok(addr) => (Remote::Addr(addr), addr.to_string()),
-                Err(_) => (
-                    Remote::Name {
-                        host: first.host.clone(),
-                        port: first.port,
-                    },
-                    format!("{}:{}", first.host, first.port),
-                ),
-            },
-        };
+        }
         let through = match (&plan.through, &plan.through_interface) {
             (Some(text), _) => Through::Addr(parse_addr("through", text)?),
             (None, Some(device)) => Through::Device(device.clone()),
@@ -101,8 +125,8 @@ impl Route {
         let udp = plan.udp.unwrap_or_default();
         Ok(Arc::new(Self {
             listen,
-            remote,
-            target,
+            has_steps: has_steps(&plan),
+            targets,
             through,
             resolver: Resolver::shared(&plan.resolver),
             tcp,
@@ -114,6 +138,17 @@ impl Route {
             plan,
         }))
     }
+}
+
+/// Whether a plan asks for more than to dial and to pump.
+fn has_steps(plan: &EndpointPlan) -> bool {
+    plan.listen_transport.is_some()
+        || plan.remote_transport.is_some()
+        || plan.proxy != ProxyProtocolPlan::default()
+        || plan.balance != Balance::Off
+        || plan.health != HealthPlan::default()
+        || plan.routing.is_some()
+        || plan.hook.is_some()
 }
 
 /// Nothing that a plan asks for is left out silently.
@@ -332,11 +367,11 @@ mod tests {
     #[test]
     fn literals_are_addresses_and_the_rest_are_names() {
         let route = Route::prepare(plan("127.0.0.1:1", "::1")).expect("plan");
-        assert!(matches!(route.remote, Remote::Addr(addr) if addr.is_ipv6()));
-        assert_eq!(route.target, "[::1]:80");
+        assert!(matches!(route.targets[0].remote, Remote::Addr(addr) if addr.is_ipv6()));
+        assert_eq!(route.targets[0].text, "[::1]:80");
         let route = Route::prepare(plan("[::%lo]:1", "example.com")).expect("plan");
-        assert!(matches!(route.remote, Remote::Name { .. }));
-        assert_eq!(route.target, "example.com:80");
+        assert!(matches!(route.targets[0].remote, Remote::Name { .. }));
+        assert_eq!(route.targets[0].text, "example.com:80");
     }
 
     #[test]

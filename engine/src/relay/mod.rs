@@ -3,6 +3,7 @@
 pub mod dial;
 pub mod endpoint;
 pub mod listener;
+pub mod road;
 pub mod tcp;
 pub mod udp;
 pub mod young;

@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -10,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use super::dial::{Dial, DialError, Dialled};
 use super::endpoint::LocalEndpoint;
+use super::road::{self, Arrival, Walk};
+use crate::flow::bridge::Bridge;
 use crate::flow::ending::{End, Farewell};
 use crate::flow::limits::Pass;
 use crate::flow::pump::Pump;
@@ -56,7 +57,11 @@ enum Stage {
         dial: Box<Dial>,
         deadline: Sleep,
     },
+    /// The optional steps, dialling included.
+    Road(Pin<Box<dyn Future<Output = Arrival>>>),
     Pump(Pump),
+    /// At least one leg is wrapped.
+    Bridge(Box<Bridge>),
     /// One leg still delivers what it was given before it is reset.
     Flush(Box<Flush>),
     Ended,
@@ -120,6 +125,14 @@ impl Life {
                     }
                 }
             }
+            Stage::Road(road) => match road.as_mut().poll(cx) {
+                Poll::Ready(arrival) => Some(self.arrived(arrival)),
+                Poll::Pending => None,
+            },
+            Stage::Bridge(bridge) => match bridge.poll(&self.worker, &self.flow) {
+                Poll::Ready(end) => Some(self.part(end)),
+                Poll::Pending => None,
+            },
             Stage::Pump(pump) => match pump.poll(&self.worker, &self.flow) {
                 Poll::Ready(end) => Some(self.part(end)),
                 Poll::Pending => None,
@@ -150,7 +163,15 @@ impl Life {
             Err(error) => return self.end(Reason::Error, Some(&error.to_string())),
         };
         let route = &self.flow.route;
-        match Dial::new(&self.worker, self.task, route) {
+        if route.has_steps {
+            let walk = Walk {
+                worker: Rc::clone(&self.worker),
+                flow: Rc::clone(&self.flow),
+                task: self.task,
+            };
+            return Stage::Road(Box::pin(road::travel(walk, client)));
+        }
+        match Dial::new(&self.worker, self.task, route, self.flow.target()) {
             Ok(dial) => Stage::Dial {
                 client,
                 dial: Box::new(dial),
@@ -173,18 +194,21 @@ impl Life {
             Ok(dialled) => dialled,
             Err(error) => return self.not_dialled(client, &error),
         };
-        let now = self.worker.now();
-        let flow = &self.flow;
-        flow.peer.set(Some(peer));
-        flow.connected.set(Some(now));
-        flow.moved.set(now);
-        flow.state.set(State::Open);
-        flow.target_fd.set(target.as_raw_fd());
-        flow.counters()
-            .connect
-            .record(now.saturating_duration_since(flow.started));
-        self.worker.young.note(&self.worker, flow);
-        Stage::Pump(Pump::new(&self.worker, client, target, flow))
+        road::connected(&self.worker, &self.flow, &target, peer);
+        Stage::Pump(Pump::new(&self.worker, client, target, &self.flow))
+    }
+
+    fn arrived(&mut self, arrival: Arrival) -> Stage {
+        match arrival {
+            Arrival::Plain { client, target } => {
+                Stage::Pump(Pump::new(&self.worker, client, target, &self.flow))
+            }
+            Arrival::Wrapped { client, target } => {
+                let bridge = Bridge::new(&self.worker, client, target, &self.flow);
+                Stage::Bridge(Box::new(bridge))
+            }
+            Arrival::Stopped { reason, detail } => self.end(reason, detail.as_deref()),
+        }
     }
 
     /// The client learns by a reset that there is no target: an orderly end would look like an
@@ -197,7 +221,7 @@ impl Life {
             endpoint.group.id,
             &self.flow.route.plan.id,
             error.reason().name(),
-            format!("can't connect to {}: {text}", self.flow.route.target),
+            format!("can't connect to {}: {text}", self.flow.target().text),
         );
         self.end(error.reason(), Some(&text))
     }
@@ -209,18 +233,17 @@ impl Life {
             Stage::Dial { client, .. } => {
                 client.reset();
                 if reason == Reason::ConnectTimeout {
-                    let endpoint = &self.flow.endpoint.shared;
-                    self.worker.shared.events.notice(
-                        endpoint.group.id,
-                        &self.flow.route.plan.id,
-                        reason.name(),
-                        format!(
-                            "can't connect to {}: {}",
-                            self.flow.route.target,
-                            detail.as_deref().unwrap_or("timed out")
-                        ),
-                    );
+                    let why = detail.as_deref().unwrap_or("timed out");
+                    road::tell(&self.worker, &self.flow, reason, why);
                 }
+            }
+            // What it holds is doomed.
+            Stage::Road(road) => drop(road),
+            Stage::Bridge(bridge) => {
+                self.flow.target_fd.set(-1);
+                let (client, target) = bridge.into_ios();
+                client.reset();
+                target.reset();
             }
             Stage::Pump(mut pump) => {
                 pump.release(&self.worker);
@@ -236,14 +259,18 @@ impl Life {
 
     /// The pump has come to its end: each leg gets the farewell that carries the other's end over.
     fn part(&mut self, end: End) -> Stage {
-        let Stage::Pump(mut pump) = std::mem::replace(&mut self.stage, Stage::Ended) else {
-            return Stage::Ended;
+        let (client, target) = match std::mem::replace(&mut self.stage, Stage::Ended) {
+            Stage::Pump(mut pump) => {
+                pump.release(&self.worker);
+                (pump.client, pump.target)
+            }
+            Stage::Bridge(bridge) => bridge.into_ios(),
+            _ => return Stage::Ended,
         };
-        pump.release(&self.worker);
         self.flow.target_fd.set(-1);
         let detail = end.error.map(|error| error.to_string());
         let mut flush = None;
-        for (leg, farewell) in [(pump.client, end.client), (pump.target, end.target)] {
+        for (leg, farewell) in [(client, end.client), (target, end.target)] {
             match farewell {
                 Farewell::Close => drop(leg),
                 Farewell::Reset => leg.reset(),

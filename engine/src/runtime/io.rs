@@ -1,5 +1,6 @@
 //! A stream socket of a task: reads and writes that know when they would block.
 
+use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
@@ -16,6 +17,7 @@ pub struct Io {
     fd: Fd,
     watch: WatchId,
     worker: Rc<Worker>,
+    doomed: Cell<bool>,
 }
 
 /// What a read gave.
@@ -36,6 +38,7 @@ impl Io {
             fd,
             watch,
             worker: Rc::clone(worker),
+            doomed: Cell::new(false),
         })
     }
 
@@ -167,7 +170,13 @@ impl Io {
 
     /// Closes with a reset instead of an orderly end.
     pub fn reset(self) {
-        socket::reset_on_close(&self.fd);
+        self.doom(true);
+    }
+
+    /// Whether dropping the socket resets the connection: so for as long as being dropped means
+    /// that something went wrong.
+    pub fn doom(&self, doomed: bool) {
+        self.doomed.set(doomed);
     }
 
     pub fn unsent(&self) -> usize {
@@ -191,6 +200,9 @@ impl AsRawFd for Io {
 
 impl Drop for Io {
     fn drop(&mut self) {
+        if self.doomed.get() {
+            socket::reset_on_close(&self.fd);
+        }
         self.worker.reactor.forget(self.watch);
     }
 }

@@ -13,12 +13,11 @@ use std::time::{Duration, Instant};
 
 pub use executor::{Executor, TaskId};
 pub use inbox::{Inbox, MAX_WORKERS, abandon_after_fork};
-pub use reactor::{DATAGRAMS, FLOW, LISTENER, Owner, Reactor, Source, WatchId, ready};
+pub use reactor::{DATAGRAMS, FLOW, LISTENER, ONCE, Owner, Reactor, Source, WatchId, ready};
 pub use timer::{Sleep, TimerId, Timers};
 
 use crate::flow::pipes::Pipes;
 use crate::flow::table::Table;
-use crate::net::socket::millis;
 use crate::relay::endpoint::Endpoints;
 use crate::relay::udp::Datagrams;
 use crate::relay::young::Young;
@@ -29,8 +28,8 @@ pub const SCRATCH: usize = 64 * 1024;
 
 const EVENTS: usize = 256;
 
-/// Milliseconds that the loop waits at most while closed endpoints have flows.
-const CLOSING_LOOK: libc::c_int = 200;
+/// How long the loop waits at most while closed endpoints have flows.
+const CLOSING_LOOK: Duration = Duration::from_millis(200);
 
 /// One worker: everything that a flow needs, on one thread.
 pub struct Worker {
@@ -151,13 +150,12 @@ impl Worker {
 
     fn turn(self: &Rc<Self>, events: &mut [libc::epoll_event]) {
         let timeout = if self.tasks.has_ready() {
-            0
+            Some(Duration::ZERO)
         } else {
             // The clock was read at the end of the last turn.
-            let timeout = self.timers.next(self.now.get()).map_or(-1, millis);
+            let timeout = self.timers.next(self.now.get());
             match self.endpoints.is_closing() {
-                true if timeout < 0 => CLOSING_LOOK,
-                true => timeout.min(CLOSING_LOOK),
+                true => Some(timeout.map_or(CLOSING_LOOK, |timeout| timeout.min(CLOSING_LOOK))),
                 false => timeout,
             }
         };

@@ -4,16 +4,17 @@
 //! here and forgotten when a system call says "would block" or comes back short, so that an idle
 //! or busy flow never costs an `epoll_ctl`. Closing the descriptor ends the watch.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
+use std::time::Duration;
 
 use slab::Slab;
 
 use super::executor::TaskId;
 use crate::net::fd::Fd;
-use crate::net::socket::check;
+use crate::net::socket::{check, millis};
 
 /// What a descriptor is ready for.
 pub mod ready {
@@ -56,13 +57,20 @@ struct Watch {
 pub struct Reactor {
     epoll: Fd,
     watches: RefCell<(Slab<Watch>, u32)>,
+    /// The kernel waits for whole milliseconds alone.
+    coarse: Cell<bool>,
 }
+
+/// Timeouts below this are told to the kernel in nanoseconds.
+const PRECISE: Duration = Duration::from_millis(2);
 
 pub const FLOW: u32 =
     (libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLPRI | libc::EPOLLET) as u32;
 pub const LISTENER: u32 = (libc::EPOLLIN | libc::EPOLLEXCLUSIVE) as u32;
 /// Level-triggered reading, for datagram sockets.
 pub const DATAGRAMS: u32 = libc::EPOLLIN as u32;
+/// One event, and none more until the watch is modified again.
+pub const ONCE: u32 = (libc::EPOLLIN | libc::EPOLLONESHOT) as u32;
 
 impl Reactor {
     pub fn new() -> io::Result<Self> {
@@ -71,6 +79,7 @@ impl Reactor {
         Ok(Self {
             epoll,
             watches: RefCell::default(),
+            coarse: Cell::new(false),
         })
     }
 
@@ -147,19 +156,78 @@ impl Reactor {
         }
     }
 
-    /// Waits for events. `timeout` in milliseconds, -1 for ever.
-    pub fn wait(&self, events: &mut [libc::epoll_event], timeout: libc::c_int) -> usize {
+    /// Changes what a descriptor is watched for.
+    pub fn modify(&self, fd: RawFd, id: WatchId, interest: u32) {
+        let Some(generation) = (self.watches.borrow().0)
+            .get(id.0 as usize)
+            .map(|watch| watch.generation)
+        else {
+            return;
+        };
+        let mut event = libc::epoll_event {
+            events: interest,
+            u64: u64::from(generation) << 32 | u64::from(id.0),
+        };
+        // SAFETY: the pointer is to a live local. An error means that it is not watched.
+        unsafe {
+            libc::epoll_ctl(
+                self.epoll.as_raw_fd(),
+                libc::EPOLL_CTL_MOD,
+                fd,
+                &raw mut event,
+            )
+        };
+    }
+
+    /// Waits for events, for ever without a `timeout`.
+    pub fn wait(&self, events: &mut [libc::epoll_event], timeout: Option<Duration>) -> usize {
+        if let Some(timeout) = timeout
+            && !timeout.is_zero()
+            && timeout < PRECISE
+            && !self.coarse.get()
+        {
+            match self.wait_precisely(events, timeout) {
+                Ok(count) => return count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => return 0,
+                // Before Linux 5.11, or forbidden by a filter of system calls.
+                Err(_) => self.coarse.set(true),
+            }
+        }
         // SAFETY: the pointer and length describe `events`.
         let count = unsafe {
             libc::epoll_wait(
                 self.epoll.as_raw_fd(),
                 events.as_mut_ptr(),
                 events.len() as libc::c_int,
-                timeout,
+                timeout.map_or(-1, millis),
             )
         };
         // The only error possible here is EINTR.
         count.max(0) as usize
+    }
+
+    fn wait_precisely(
+        &self,
+        events: &mut [libc::epoll_event],
+        timeout: Duration,
+    ) -> io::Result<usize> {
+        let timeout = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: libc::c_long::from(timeout.subsec_nanos() as i32),
+        };
+        // SAFETY: the pointers are to `events`, with its length, and to a live local.
+        let count = unsafe {
+            libc::syscall(
+                libc::SYS_epoll_pwait2,
+                self.epoll.as_raw_fd(),
+                events.as_mut_ptr(),
+                events.len() as libc::c_int,
+                &raw const timeout,
+                std::ptr::null::<libc::sigset_t>(),
+                0_usize,
+            )
+        };
+        usize::try_from(count).map_err(|_| io::Error::last_os_error())
     }
 
     /// Who is to be told of an event, with the readiness it brings.

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use slab::Slab;
 
+use super::pace::Pace;
 use super::recency::Recency;
 use crate::flow::limits::Gate;
 use crate::flow::table::Flow;
@@ -103,6 +104,7 @@ pub struct Association {
     pub largest_up: usize,
     pub largest_down: usize,
     pub burst: Burst,
+    pub pace: Pace,
     /// Its socket got a large receive buffer.
     pub grown: bool,
     /// Its place among the runs of the batch that is being forwarded.
@@ -121,6 +123,7 @@ impl Association {
             largest_up: MAX_BYTES,
             largest_down: MAX_BYTES,
             burst: Burst::default(),
+            pace: Pace::new(now),
             grown: false,
             run: None,
             _seats: seats,

@@ -5,8 +5,9 @@ use std::os::fd::AsRawFd;
 use std::rc::Rc;
 
 use super::association::{Burst, Leg};
+use super::pace::PAUSE;
 use super::upward::load;
-use super::{Buffers, FLUSH, MOST_ERRORS, UdpEndpoint, largest_after, refusal_of};
+use super::{Buffers, FLUSH, MOST_ERRORS, Paced, UdpEndpoint, largest_after, refusal_of};
 use crate::flow::counters::add;
 use crate::flow::table::Flow;
 use crate::net::addr::RawAddr;
@@ -60,20 +61,39 @@ impl UdpEndpoint {
         let Some(association) = associations.get(index) else {
             return;
         };
-        let Leg::Open { fd, .. } = &association.leg else {
+        let Leg::Open { fd, watch, .. } = &association.leg else {
             return;
         };
-        let fd = fd.as_raw_fd();
+        let (fd, watch) = (fd.as_raw_fd(), *watch);
         if readiness & ready::ERROR != 0 {
             let errors = udp::take_errors(fd, MOST_ERRORS);
             add(&endpoint.udp.errors, errors as u64);
         }
+        let before = association.pace;
+        if before.is_bulk() && readiness & ready::TIMER == 0 {
+            return self.call_after(worker, index as u64, PAUSE);
+        }
         let first = buffers.down.used();
-        let received = buffers.down.receive(fd, association.burst.size());
+        // In bulk, as much as has gathered.
+        let most = if before.is_bulk() {
+            Burst::MOST
+        } else {
+            association.burst.size()
+        };
+        let received = buffers.down.receive(fd, most);
         // Nothing there, or an error that this call has taken away; the reactor calls again if
         // there is more.
         let count = received.unwrap_or(0);
         association.burst.received(count);
+        let back = association.flow.packets_up.get();
+        association.pace.note(worker.now(), count, back);
+        let socket = Paced {
+            fd,
+            watch,
+            token: index as u64,
+            full: count == most,
+        };
+        self.set_pace(worker, socket, before, association.pace);
         if count == 0 {
             return;
         }

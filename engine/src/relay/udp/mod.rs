@@ -7,6 +7,7 @@
 mod association;
 mod downward;
 mod opening;
+mod pace;
 mod recency;
 mod train;
 mod upward;
@@ -15,19 +16,24 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::rc::{Rc, Weak};
+use std::time::Duration;
 
 use self::association::{Associations, Leg};
 use self::downward::Answers;
+use self::pace::Pace;
 use self::upward::Forwards;
 use super::endpoint::{LocalEndpoint, UdpSide};
 use crate::flow::reason::{Reason, Refusal};
 use crate::net::udp::{self, Inbound, Outbound};
-use crate::runtime::{DATAGRAMS, Owner, Source, TimerId, WatchId, Worker, ready};
+use crate::runtime::{DATAGRAMS, ONCE, Owner, Source, TimerId, WatchId, Worker, ready};
 
-/// What the listening socket may hold: some 12 ms at 150,000 datagrams of 1,200 bytes a second.
-const LISTENER_BUFFER: usize = 4 << 20;
+/// What the listening socket may hold: nearly 50 ms at 150,000 datagrams of 1,200 bytes a second,
+/// which the kernel counts twice.
+const LISTENER_BUFFER: usize = 8 << 20;
 /// How often to receive into one batch from the listening socket.
 const BATCH: usize = 128;
+/// Later than any time of this turn of the worker, so that others have theirs.
+const NEXT_TURN: Duration = Duration::from_nanos(1);
 /// ICMP errors taken at one call.
 const MOST_ERRORS: usize = 64;
 
@@ -75,6 +81,7 @@ struct UdpEndpoint {
     /// The listening socket; it lives as long as the endpoint.
     fd: RawFd,
     watch: Cell<Option<WatchId>>,
+    pace: Cell<Pace>,
     /// Knows clients only from before; ends with the last association.
     closing: Cell<bool>,
     associations: RefCell<Associations>,
@@ -101,6 +108,7 @@ pub fn start(worker: &Rc<Worker>, endpoint: &Rc<LocalEndpoint>) -> io::Result<()
         endpoint: Rc::downgrade(endpoint),
         fd: socket.as_raw_fd(),
         watch: Cell::new(None),
+        pace: Cell::new(Pace::new(worker.now())),
         closing: Cell::new(false),
         associations: RefCell::default(),
         expiry: Cell::new(None),
@@ -193,6 +201,27 @@ impl UdpEndpoint {
         self.arm(worker, endpoint, associations);
     }
 
+    /// Watches a socket as its pace wants it: one in bulk reports once and is then left alone for
+    /// a while, unless more waits there already.
+    fn set_pace(self: &Rc<Self>, worker: &Worker, socket: Paced, before: Pace, now: Pace) {
+        let Paced {
+            fd,
+            watch,
+            token,
+            full,
+        } = socket;
+        match (before.is_bulk(), now.is_bulk()) {
+            (true, true) if full => self.call_after(worker, token, NEXT_TURN),
+            (_, true) => worker.reactor.modify(fd, watch, ONCE),
+            (true, false) => worker.reactor.modify(fd, watch, DATAGRAMS),
+            (false, false) => {}
+        }
+    }
+
+    fn call_after(self: &Rc<Self>, worker: &Worker, token: u64, time: Duration) {
+        worker.timers.arm(worker.now() + time, self.owner(token));
+    }
+
     fn cut(&self, worker: &Worker, endpoint: &LocalEndpoint, index: usize) {
         let associations = &mut *self.associations.borrow_mut();
         if let Some(association) = associations.get(index)
@@ -209,6 +238,15 @@ impl UdpEndpoint {
     }
 }
 
+/// A socket that is watched by its pace.
+struct Paced {
+    fd: RawFd,
+    watch: WatchId,
+    token: u64,
+    /// The last receive gave as much as was asked for.
+    full: bool,
+}
+
 impl Source for UdpEndpoint {
     fn ready(self: Rc<Self>, token: u64, readiness: u8) {
         let (Some(worker), Some(endpoint)) = (self.worker.upgrade(), self.endpoint.upgrade())
@@ -216,7 +254,7 @@ impl Source for UdpEndpoint {
             return;
         };
         match token {
-            LISTENER => self.receive(&worker, &endpoint),
+            LISTENER => self.arrived(&worker, &endpoint, readiness),
             EXPIRY => self.expire(&worker, &endpoint),
             FLUSH => self.flush(&worker),
             index if readiness & ready::CUT != 0 => self.cut(&worker, &endpoint, index as usize),

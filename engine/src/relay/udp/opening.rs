@@ -50,7 +50,7 @@ impl UdpEndpoint {
         ];
         let route = endpoint.route();
         let mut lookup = None;
-        let leg = match &route.remote {
+        let leg = match &route.targets[0].remote {
             Remote::Addr(addr) => self.leg(worker, endpoint, associations, &route, &[*addr])?,
             Remote::Name { host, port } => match route.resolver.lookup(host) {
                 Lookup::Ready(Ok(ips)) => {
@@ -146,7 +146,7 @@ impl UdpEndpoint {
             } else {
                 refusal_of(&error)
             };
-            let text = format!("can't open a socket to {}: {error}", route.target);
+            let text = format!("can't open a socket to {}: {error}", route.targets[0].text);
             notice(worker, endpoint, refusal.name(), &text);
             refusal
         })
@@ -213,7 +213,7 @@ impl UdpEndpoint {
                 return;
             }
         };
-        let peers = with_port(&ips, port_of(&route.remote));
+        let peers = with_port(&ips, route.targets[0].port());
         let leg = match self.try_leg(&worker, &route, &peers, || index) {
             Ok(leg) => leg,
             Err(error) => {
@@ -268,7 +268,7 @@ impl UdpEndpoint {
         index: usize,
     ) {
         let now = worker.now();
-        let Remote::Name { host, .. } = &association.flow.route.remote else {
+        let Remote::Name { host, .. } = &association.flow.target().remote else {
             return;
         };
         if association.looking || now < association.looked_up + LOOK_UP_EVERY {
@@ -329,7 +329,10 @@ impl UdpEndpoint {
                 self.close_leg(worker, endpoint, former);
             }
             Err(error) => {
-                let text = format!("{} moved, but can't be reached: {error}", route.target);
+                let text = format!(
+                    "{} moved, but can't be reached: {error}",
+                    route.targets[0].text
+                );
                 notice(worker, endpoint, refusal_of(&error).name(), &text);
             }
         }
@@ -361,13 +364,6 @@ fn open_socket(route: &Route, peer: &SocketAddr) -> io::Result<Fd> {
 
 fn with_port(ips: &[IpAddr], port: u16) -> Vec<SocketAddr> {
     ips.iter().map(|ip| SocketAddr::new(*ip, port)).collect()
-}
-
-fn port_of(remote: &Remote) -> u16 {
-    match remote {
-        Remote::Addr(addr) => addr.port(),
-        Remote::Name { port, .. } => *port,
-    }
 }
 
 fn notice(

@@ -4,14 +4,15 @@ use std::os::fd::AsRawFd;
 use std::rc::Rc;
 
 use super::association::{Associations, Key, Leg};
+use super::pace::PAUSE;
 use super::train::{Train, packets};
-use super::{BATCH, Buffers, UdpEndpoint, largest_after, refusal_of};
+use super::{BATCH, Buffers, LISTENER, Paced, UdpEndpoint, largest_after, refusal_of};
 use crate::flow::counters::add;
 use crate::flow::reason::Refusal;
 use crate::net::addr::RawAddr;
 use crate::net::udp::{Fate, Inbound, Local, MAX_BYTES, MAX_SEGMENTS, Outbound};
 use crate::relay::endpoint::LocalEndpoint;
-use crate::runtime::Worker;
+use crate::runtime::{Worker, ready};
 
 /// The slots of one batch that are for one association, in order.
 struct Run {
@@ -58,16 +59,42 @@ impl Forwards {
 }
 
 impl UdpEndpoint {
-    /// Takes one batch from the listening socket and sends it on.
-    pub(super) fn receive(self: &Rc<Self>, worker: &Rc<Worker>, endpoint: &Rc<LocalEndpoint>) {
+    /// Something came to the listening socket.
+    pub(super) fn arrived(
+        self: &Rc<Self>,
+        worker: &Rc<Worker>,
+        endpoint: &Rc<LocalEndpoint>,
+        readiness: u8,
+    ) {
+        let before = self.pace.get();
+        if before.is_bulk() && readiness & ready::TIMER == 0 {
+            return self.call_after(worker, LISTENER, PAUSE);
+        }
+        let count = self.receive(worker, endpoint);
+        let mut pace = before;
+        pace.note(worker.now(), count, endpoint.udp.packets_down.get());
+        self.pace.set(pace);
+        if let Some(watch) = self.watch.get() {
+            let socket = Paced {
+                fd: self.fd,
+                watch,
+                token: LISTENER,
+                full: count == BATCH,
+            };
+            self.set_pace(worker, socket, before, pace);
+        }
+    }
+
+    /// Takes one batch from the listening socket and sends it on; how many receives it took.
+    fn receive(self: &Rc<Self>, worker: &Rc<Worker>, endpoint: &Rc<LocalEndpoint>) -> usize {
         let mut shared = worker.datagrams.0.borrow_mut();
         let Some(buffers) = &mut *shared else {
-            return;
+            return 0;
         };
         buffers.up.clear();
         // Nothing there, or an error of an earlier answer, which this call has taken away.
         if buffers.up.receive(self.fd, BATCH).is_err() {
-            return;
+            return 0;
         }
         let associations = &mut *self.associations.borrow_mut();
         let mut known: Option<(Key, usize)> = None;
@@ -125,6 +152,7 @@ impl UdpEndpoint {
             }
         }
         self.forward(worker, endpoint, associations, buffers);
+        buffers.up.used()
     }
 
     /// Sends what was gathered, each association's datagrams in order and in trains.

@@ -1,0 +1,217 @@
+//! The way of a flow that takes optional steps, in order: each step is one function, with its own
+//! time limit and its own error. A flow without any of them never comes here.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use super::dial::{Dial, DialError};
+use crate::flow::reason::Reason;
+use crate::flow::table::{Flow, State};
+use crate::runtime::io::Io;
+use crate::runtime::{Sleep, TaskId, Worker, ready};
+use crate::transport::{Plain, Stream};
+
+/// Whose way it is.
+pub struct Walk {
+    pub worker: Rc<Worker>,
+    pub flow: Rc<Flow>,
+    pub task: TaskId,
+}
+
+/// Where a way leads.
+pub enum Arrival {
+    Plain {
+        client: Io,
+        target: Io,
+    },
+    Wrapped {
+        client: Box<dyn Stream>,
+        target: Box<dyn Stream>,
+    },
+    /// Nothing is left of it but the reason.
+    Stopped {
+        reason: Reason,
+        detail: Option<String>,
+    },
+}
+
+/// Why a step went no further. The legs are reset.
+#[derive(Debug)]
+pub struct Stop {
+    pub reason: Reason,
+    pub detail: Option<String>,
+}
+
+impl Stop {
+    pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
+        Self {
+            reason,
+            detail: Some(detail.into()),
+        }
+    }
+
+    pub fn bare(reason: Reason) -> Self {
+        Self {
+            reason,
+            detail: None,
+        }
+    }
+}
+
+/// A leg, wrapped or not.
+pub enum Leg {
+    Plain(Io),
+    Wrapped(Box<dyn Stream>),
+}
+
+impl Leg {
+    pub fn io(&self) -> &Io {
+        match self {
+            Self::Plain(io) => io,
+            Self::Wrapped(stream) => stream.io(),
+        }
+    }
+
+    fn into_stream(self) -> Box<dyn Stream> {
+        match self {
+            Self::Plain(io) => Box::new(Plain(io)),
+            Self::Wrapped(stream) => stream,
+        }
+    }
+}
+
+pub async fn travel(walk: Walk, client: Io) -> Arrival {
+    // Until it has arrived, whatever drops a leg resets it.
+    client.doom(true);
+    match steps(&walk, client).await {
+        Ok((client, target)) => {
+            client.io().doom(false);
+            target.io().doom(false);
+            match (client, target) {
+                (Leg::Plain(client), Leg::Plain(target)) => Arrival::Plain { client, target },
+                (client, target) => Arrival::Wrapped {
+                    client: client.into_stream(),
+                    target: target.into_stream(),
+                },
+            }
+        }
+        Err(Stop { reason, detail }) => {
+            if let Some(why) = &detail {
+                tell(&walk.worker, &walk.flow, reason, why);
+            }
+            Arrival::Stopped { reason, detail }
+        }
+    }
+}
+
+async fn steps(walk: &Walk, client: Io) -> Result<(Leg, Leg), Stop> {
+    let client = Leg::Plain(client);
+    let target = reach(walk, client.io()).await?;
+    let target = Leg::Plain(target);
+    Ok((client, target))
+}
+
+/// Connects to the flow's target within the time that is left since accept.
+async fn reach(walk: &Walk, client: &Io) -> Result<Io, Stop> {
+    let Walk { worker, flow, task } = walk;
+    let mut dial = Dial::new(worker, *task, &flow.route, flow.target()).map_err(Stop::from)?;
+    let until = flow
+        .route
+        .connect_timeout
+        .map(|timeout| flow.started + timeout);
+    let mut deadline = Sleep::new(worker, until);
+    let (target, peer) = poll_fn(|cx| {
+        if client.is(ready::ERROR) {
+            return Poll::Ready(Err(Stop::bare(Reason::ClientReset)));
+        }
+        let state = if dial.is_resolving() {
+            State::Resolving
+        } else {
+            State::Connecting
+        };
+        flow.state.set(state);
+        match dial.poll(cx) {
+            Poll::Ready(dialled) => Poll::Ready(dialled.map_err(Stop::from)),
+            Poll::Pending if deadline.is_due() => Poll::Ready(Err(Stop::new(
+                Reason::ConnectTimeout,
+                format!("{state:?} took longer than the connect timeout"),
+            ))),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await?;
+    target.doom(true);
+    connected(worker, flow, &target, peer);
+    Ok(target)
+}
+
+impl From<DialError> for Stop {
+    fn from(error: DialError) -> Self {
+        Self::new(error.reason(), error.text())
+    }
+}
+
+/// Notes that the flow has reached its target.
+pub fn connected(worker: &Rc<Worker>, flow: &Flow, target: &Io, peer: SocketAddr) {
+    let now = worker.now();
+    flow.peer.set(Some(peer));
+    flow.connected.set(Some(now));
+    flow.moved.set(now);
+    flow.state.set(State::Open);
+    flow.target_fd.set(target.as_raw_fd());
+    flow.counters()
+        .connect
+        .record(now.saturating_duration_since(flow.started));
+    worker.young.note(worker, flow);
+}
+
+/// Tells the owner why a flow went no further.
+pub fn tell(worker: &Worker, flow: &Flow, reason: Reason, why: &str) {
+    let endpoint = &flow.endpoint.shared;
+    worker.shared.events.notice(
+        endpoint.group.id,
+        &endpoint.id,
+        reason.name(),
+        format!(
+            "can't carry {} to {}: {why}",
+            flow.client,
+            flow.target().text
+        ),
+    );
+}
+
+/// A step's own time limit: its result, or `None` when the time came first.
+pub async fn within<T>(
+    worker: &Rc<Worker>,
+    limit: Option<Duration>,
+    mut step: impl FnMut() -> Poll<T>,
+) -> Option<T> {
+    let mut sleep = Sleep::new(worker, limit.map(|limit| worker.now() + limit));
+    poll_fn(|_| match step() {
+        Poll::Ready(value) => Poll::Ready(Some(value)),
+        Poll::Pending if sleep.is_due() => Poll::Ready(None),
+        Poll::Pending => Poll::Pending,
+    })
+    .await
+}
+
+/// Writes all of `bytes`, which the socket's buffer has room for at the beginning of a connection
+/// unless somebody plays with us.
+pub async fn write_all(io: &Io, mut bytes: &[u8]) -> io::Result<()> {
+    poll_fn(|_| {
+        while !bytes.is_empty() {
+            match io.write(bytes) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(count)) => bytes = &bytes[count..],
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            }
+        }
+        Poll::Ready(Ok(()))
+    })
+    .await
+}
