@@ -58,7 +58,7 @@ def rust_zero(kind: str) -> object:
 
 
 def rust_value(text: str) -> object:
-    words = {"true": True, "false": False, "Vec::new()": (), "None": None}
+    words = {"true": True, "false": False, "Vec::new()": (), "String::new()": "", "None": None}
     if text in words:
         return words[text]
     if text.endswith(".to_owned()"):

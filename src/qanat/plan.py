@@ -289,6 +289,8 @@ class RatesPlan:
 class HookPlan:
     """A decision in Python for every flow, asked for through an event."""
 
+    call: str = ""
+    """``module:function`` or ``path.py:function``, which the engine carries and does not read."""
     first_bytes: int = 0
     """How many of the client's first bytes to show; 0 asks at once."""
     timeout: float = 5.0
