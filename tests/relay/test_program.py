@@ -57,6 +57,30 @@ def test_it_relays_and_says_where(tmp_path: Path, target: str) -> None:
         assert not program.control.exists()
 
 
+def test_starting_is_cheap(tmp_path: Path, target: str) -> None:
+    """In processor time, which does not depend on what else the machine does; wall time is for the
+    benchmarks."""
+    with Program(tmp_path, "-l", "127.0.0.1:0", "-r", target) as program:
+        wait_until(program.addresses, 30)
+        used = Path(f"/proc/{program.process.pid}/stat").read_text().rpartition(")")[2].split()
+        ticks = int(used[11]) + int(used[12])
+    assert ticks / os.sysconf("SC_CLK_TCK") < 0.4
+
+
+def test_what_is_not_needed_for_listening_is_imported_later() -> None:
+    code = """if True:
+        import sys
+        import qanat.relay.program
+        late = {"h11", "http.client", "prometheus_client", "rich", "ssl", "qanat.relay.serving"}
+        print(*sorted(late & set(sys.modules)))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
+    )
+    # asyncio brings ssl along; it is imported by the relay.
+    assert set(done.stdout.split()) <= {"ssl"}
+
+
 def test_one_busy_address_stops_everything(tmp_path: Path, target: str) -> None:
     port = free_port()
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -526,6 +550,7 @@ def test_a_daemon_detaches_once_it_serves(tmp_path: Path, target: str) -> None:
     words = ["-d", "-l", "127.0.0.1:0", "-r", target, "--pid-file", str(pid_file)]
     with Program(tmp_path, *words) as program:
         assert program.wait() == 0
+        assert "nobody will see its log without --log-output" in program.stderr
         number = int(pid_file.read_text())
         try:
             with connect(program.addresses()[0]) as sock:

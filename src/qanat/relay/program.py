@@ -233,6 +233,12 @@ class _Program:
             _logger.warning("%s", problem, extra={"kind": str(problem)})
             if logs.output != "stderr" or LEVELS[logs.level] > logging.WARNING:
                 _say(sys.stderr, f"warning: {problem}")
+        if self._options.daemon and logs.output in ("stdout", "stderr") and logs.level != "off":
+            _say(
+                sys.stderr,
+                f"warning: a daemon has no {logs.output}: nobody will see its log "
+                "without --log-output PATH",
+            )
 
     def _serve(
         self,
