@@ -58,11 +58,15 @@ def test_a_process_left_behind_fails_its_test(tmp_path: Path) -> None:
     text = (
         "import subprocess\n"
         "kept = []\n"
-        "def test_leaves(): kept.append(subprocess.Popen(['sleep', '20']))\n"
+        "def test_leaves():\n"
+        "    command = ['sh', '-c', 'echo up; exec sleep 20']\n"
+        "    kept.append(subprocess.Popen(command, stdout=subprocess.PIPE))\n"
+        "    kept[0].stdout.readline()\n"
         "def test_innocent(): pass\n"
         "def test_end():\n"
         "    kept[0].kill()\n"
         "    kept[0].wait()\n"
+        "    kept[0].stdout.close()\n"
     )
     run = suite(tmp_path, text, ci=False)
     assert "ERROR test_it.py::test_leaves" in run.stdout, run.stdout
