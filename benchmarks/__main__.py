@@ -58,6 +58,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--quick", action="store_true", help="one short round, to see that it works"
     )
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="spent on each question to repeat what others' work disturbed (default %(default)s)",
+    )
     parser.add_argument("--peers", default=",".join(PEERS), help="default %(default)s")
     parser.add_argument(
         "--python", default=sys.executable, help="the one that qanat is measured in"
@@ -108,7 +115,11 @@ def _setting(arguments: argparse.Namespace) -> Setting:
         return Setting(
             rounds=arguments.rounds or 1, seconds=arguments.seconds or 0.5, warm_up=0.1, quick=True
         )
-    return Setting(rounds=arguments.rounds or 5, seconds=arguments.seconds or 2.0)
+    return Setting(
+        rounds=arguments.rounds or 5,
+        seconds=arguments.seconds or 2.0,
+        patience=arguments.patience,
+    )
 
 
 def _page(outcomes: Sequence[Outcome], facts: dict[str, str], names: Sequence[str]) -> str:
@@ -147,7 +158,9 @@ def main(words: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     if "qanat" in names:
-        print(report.align(report.bars_table(outcomes)))
+        print(report.align(report.bars_table(outcomes)), end="\n\n")
+    facts["bystanders"] = report.bystanders(outcomes)
+    print(facts["bystanders"])
     result = report.as_json(outcomes, facts, setting.rounds, setting.seconds)
     text = json.dumps(result, indent=1, ensure_ascii=False) + "\n"
     if arguments.json:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.peers import Peer
 
-__all__ = ["describe", "load_average", "parse_cpu_model"]
+__all__ = ["describe", "parse_cpu_model"]
 
 
 def parse_cpu_model(text: str) -> str:
@@ -22,10 +22,6 @@ def parse_cpu_model(text: str) -> str:
     return platform.machine()
 
 
-def load_average() -> float:
-    return os.getloadavg()[0]
-
-
 def describe(peers: Sequence[Peer]) -> dict[str, str]:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     facts = {
@@ -35,7 +31,6 @@ def describe(peers: Sequence[Peer]) -> dict[str, str]:
         "memory": f"{memory:.0f} GiB",
         "kernel": platform.release(),
         "python": platform.python_version(),
-        "load before": f"{load_average():.2f}",
     }
     facts.update(
         {

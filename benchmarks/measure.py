@@ -15,12 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 __all__ = [
+    "Bystanders",
     "ProcessStat",
     "cpu_seconds",
     "descriptors",
     "interleaved",
     "median",
     "paired_ratio",
+    "parse_busy",
     "parse_pss",
     "parse_stat",
     "pss_bytes",
@@ -97,6 +99,29 @@ def pss_bytes(root: int) -> int:
         except (FileNotFoundError, ProcessLookupError):
             continue
     return total
+
+
+def parse_busy(text: str) -> float:
+    """Seconds that all processors together have spent in processes, from ``/proc/stat``."""
+    user, nice, system = (int(field) for field in text.split(maxsplit=4)[1:4])
+    return (user + nice + system) * _TICK
+
+
+class Bystanders:
+    """How much of the machine others use meanwhile: all but this process and its children."""
+
+    def __init__(self) -> None:
+        self._started = time.perf_counter()
+        self._before = self._others()
+
+    @staticmethod
+    def _others() -> float:
+        return parse_busy(Path("/proc/stat").read_text()) - cpu_seconds(os.getpid())
+
+    def share(self) -> float:
+        """Of all processors, since this was made."""
+        seconds = (time.perf_counter() - self._started) * (os.cpu_count() or 1)
+        return max(0.0, self._others() - self._before) / seconds
 
 
 def descriptors(root: int) -> int:

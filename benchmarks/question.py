@@ -6,6 +6,7 @@ Knows peers only by name; each question's file brings the code that takes one sa
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ __all__ = [
 ]
 
 OURS = "qanat"
+DISTURBED = 0.1
+"""Share of the machine that others may use during a sample before it is taken again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,8 @@ class Setting:
     rounds: int = 5
     seconds: float = 2.0
     warm_up: float = 0.3
+    patience: float = 60.0
+    """Seconds, for each question, to spend on taking samples again which others' work disturbed."""
     quick: bool = False
     """Smaller numbers of connections and endpoints: to see that it works, not to measure."""
 
@@ -129,6 +134,8 @@ class Outcome:
     """By series, then by peer, one number a round."""
     failures: dict[str, str] = field(default_factory=dict)
     """By peer: why there is no number."""
+    bystanders: list[float] = field(default_factory=list)
+    """Share of the machine that others used during each sample that counts."""
 
     def verdicts(self) -> list[Verdict]:
         by_name = {series.name: series for series in self.question.series}
@@ -141,6 +148,8 @@ class Outcome:
 def ask(question: Question, peers: Sequence[Peer], setting: Setting) -> Outcome:
     """Run the rounds. A peer that fails is left out from there on, with its reason."""
     outcome = Outcome(question, {series.name: {} for series in question.series})
+    rounds = min(setting.rounds, question.rounds or setting.rounds)
+    patience = 0.0 if setting.quick else setting.patience
     with ExitStack() as stack:
         takers: dict[str, Sample] = {}
         for peer in peers:
@@ -151,22 +160,38 @@ def ask(question: Question, peers: Sequence[Peer], setting: Setting) -> Outcome:
                 takers[peer.name] = taker
             except BenchmarkError as error:
                 outcome.failures[peer.name] = str(error)
-        rounds = min(setting.rounds, question.rounds or setting.rounds)
         for number, name in measure.interleaved(list(takers), rounds):
             if name in outcome.failures:
                 continue
             _progress(f"{question.name}: round {number + 1}/{rounds} {name}")
             try:
-                sample = takers[name]()
+                sample, share, patience = _undisturbed(takers[name], patience)
             except BenchmarkError as error:
                 outcome.failures[name] = str(error)
                 continue
+            outcome.bystanders.append(share)
             for series, value in sample.items():
                 outcome.samples[series].setdefault(name, []).append(value)
     _progress("")
     for name, reason in outcome.failures.items():
         print(f"{question.name}: {name}: {reason}", file=sys.stderr)
     return outcome
+
+
+def _undisturbed(taker: Sample, patience: float) -> tuple[dict[str, float], float, float]:
+    """A sample during which others left the machine alone, or the least disturbed one that
+    patience allows; what others used during it, and the patience that is left."""
+    best: tuple[dict[str, float], float] | None = None
+    while True:
+        started = time.perf_counter()
+        bystanders = measure.Bystanders()
+        sample = taker()
+        share = bystanders.share()
+        if best is None or share < best[1]:
+            best = (sample, share)
+        if best[1] <= DISTURBED or patience <= 0:
+            return *best, patience
+        patience -= time.perf_counter() - started
 
 
 def _progress(text: str) -> None:

@@ -14,6 +14,7 @@ __all__ = [
     "align",
     "as_json",
     "bars_table",
+    "bystanders",
     "markdown",
     "numbers_table",
     "replace_between_markers",
@@ -107,10 +108,22 @@ def as_json(
                     for verdict in outcome.verdicts()
                 ],
                 "failures": dict(outcome.failures),
+                "bystanders": [round(share, 3) for share in outcome.bystanders],
             }
             for outcome in outcomes
         ],
     }
+
+
+def bystanders(outcomes: Sequence[Outcome]) -> str:
+    """A sentence on how quiet the machine was, for whoever reads the numbers."""
+    shares = [share for outcome in outcomes for share in outcome.bystanders]
+    if not shares:
+        return "nothing measured"
+    middle, most = measure.median(shares), max(shares)
+    return (
+        f"others used {middle:.0%} of the processors during a sample (median), {most:.0%} at most"
+    )
 
 
 def replace_between_markers(page: str, text: str) -> str:

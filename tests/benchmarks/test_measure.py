@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -87,3 +88,19 @@ def test_ratio_is_taken_within_rounds() -> None:
 def test_spread() -> None:
     assert measure.spread([9, 10, 12]) == pytest.approx(0.15)
     assert measure.spread([0, 0]) == 0
+
+
+def test_busy_seconds_of_all_processors() -> None:
+    tick = 1 / os.sysconf("SC_CLK_TCK")
+    text = "cpu  100 20 30 9000 7 6 5 4 0 0\ncpu0 1 2 3 4 5 6 7 8 9 10\n"
+    assert measure.parse_busy(text) == pytest.approx(150 * tick)
+
+
+def test_own_work_is_not_that_of_bystanders() -> None:
+    bystanders = measure.Bystanders()
+    spin = "import time\nwhile time.process_time() < 0.4: pass"
+    started = time.perf_counter()
+    subprocess.run([sys.executable, "-c", spin], check=True)
+    seconds = (time.perf_counter() - started) * (os.cpu_count() or 1)
+    # Whatever others do at the same time, they can't have done what our child did.
+    assert 0 <= bystanders.share() <= 1 - 0.35 / seconds

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from benchmarks import measure
 from benchmarks.failure import BenchmarkError
 from benchmarks.peers import Peer, Relaying
 from benchmarks.question import Absolute, Question, Ratio, Sample, Series, Setting, ask
@@ -54,17 +55,34 @@ def _question(values: Mapping[str, list[float]], **options: bool) -> Question:
 def test_the_first_sample_is_thrown_away() -> None:
     peers = [Named("qanat"), Named("nginx")]
     question = _question({"qanat": [99, 1, 1], "nginx": [1, 4, 2]})
-    outcome = ask(question, peers, Setting(rounds=2))
+    outcome = ask(question, peers, Setting(rounds=2, patience=0))
     assert outcome.samples == {"cost": {"qanat": [1, 1], "nginx": [4, 2]}}
     (verdict,) = outcome.verdicts()
     assert verdict.meets is True
     assert verdict.value == "0.38 x"
 
 
+@pytest.mark.parametrize(("patience", "expected"), [(0.0, 1.0), (60.0, 3.0)])
+def test_a_disturbed_sample_is_taken_again(
+    monkeypatch: pytest.MonkeyPatch, patience: float, expected: float
+) -> None:
+    shares = iter([0.5, 0.4, 0.05])
+
+    class Noisy:
+        def share(self) -> float:
+            return next(shares)
+
+    monkeypatch.setattr(measure, "Bystanders", Noisy)
+    question = _question({"qanat": [1, 2, 3]}, warm=False)
+    outcome = ask(question, [Named("qanat")], Setting(rounds=1, patience=patience))
+    assert outcome.samples["cost"]["qanat"] == [expected]
+    assert outcome.bystanders == [0.05 if patience else 0.5]
+
+
 def test_a_peer_that_fails_is_left_out_with_its_reason() -> None:
     peers = [Named("qanat"), Named("nginx")]
     question = _question({"qanat": [1, 1], "nginx": [4, -1]}, warm=False)
-    outcome = ask(question, peers, Setting(rounds=2))
+    outcome = ask(question, peers, Setting(rounds=2, patience=0))
     assert outcome.failures == {"nginx": "broken"}
     assert outcome.samples["cost"]["qanat"] == [1, 1]
 
