@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 import json
+import logging
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from qanat.observe.http import (
     Bounds,
@@ -239,6 +243,65 @@ def test_a_reader_that_stops_reading_is_dropped() -> None:
         writer.transport.abort()
 
     serving(test, large, Bounds(write_time=0.1))
+
+
+PIECES = st.sampled_from(
+    [
+        b"GET / HTTP/1.1\r\n",
+        b"POST /a?b=c%zz&d HTTP/1.1\r\n",
+        b"HEAD * HTTP/1.0\r\n",
+        b"CONNECT a:1 HTTP/1.1\r\n",
+        b"OPTIONS http://[::1 HTTP/1.1\r\n",
+        b"Host: x\r\n",
+        b"Content-Length: 3\r\n",
+        b"Content-Length: -1\r\n",
+        b"Transfer-Encoding: chunked\r\n",
+        b"Expect: 100-continue\r\n",
+        b"Connection: close\r\n",
+        b"Upgrade: h2c\r\nConnection: upgrade\r\n",
+        b"\r\n",
+        b"abc",
+        b"5\r\nhello\r\n0\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ]
+)
+
+
+@settings(max_examples=150)
+@given(parts=st.lists(st.one_of(PIECES, st.binary(max_size=40)), max_size=12))
+def test_no_bytes_whatever_upset_it(parts: list[bytes]) -> None:
+    problems: list[Any] = []
+
+    async def test(server: Server, address: tuple[str, int]) -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, told: problems.append(told))
+        reader, writer = await asyncio.open_connection(*address)
+        for part in parts:
+            writer.write(part)
+        writer.write_eof()
+        with contextlib.suppress(ConnectionError):
+            await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+        await wait_until_async(lambda: server.open_connections == 0)
+
+    with collected_errors() as errors:
+        serving(test)
+    assert (problems, errors) == ([], [])
+
+
+@contextlib.contextmanager
+def collected_errors() -> Iterator[list[logging.LogRecord]]:
+    found: list[logging.LogRecord] = []
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            found.append(record)
+
+    collector = Collector(logging.WARNING)
+    logging.getLogger().addHandler(collector)
+    try:
+        yield found
+    finally:
+        logging.getLogger().removeHandler(collector)
 
 
 def test_a_unix_socket_serves_too(tmp_path: Path) -> None:

@@ -246,6 +246,9 @@ class _Connection:
         head = await self._next_event()
         if not isinstance(head, h11.Request):
             raise _PeerGone
+        if head.method == b"CONNECT":
+            # Agreeing to it would be the end of HTTP on this connection.
+            raise _Refused(405, "no tunnels here")
         if self._protocol.they_are_waiting_for_100_continue:
             go_on = h11.InformationalResponse(status_code=100, headers=[])
             await self._write(self._protocol.send(go_on))
