@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 from qanat.observe.reasons import DROPPED, ENDED, ORDERLY, REFUSED, sentence
 
 
@@ -20,3 +23,9 @@ def test_orderly_ends_are_ends() -> None:
 
 def test_an_unknown_word_is_its_own_sentence() -> None:
     assert sentence("eclipse") == "eclipse"
+
+
+def test_the_engine_has_the_same_words() -> None:
+    source = Path(__file__).parents[2] / "engine" / "src" / "flow" / "reason.rs"
+    words = set(re.findall(r'=> "(\w+)"', source.read_text(encoding="utf-8")))
+    assert words == {*ENDED, *REFUSED, *DROPPED}
