@@ -141,8 +141,9 @@ impl Engine {
 
     /// Closes everything of the group now and forgets it.
     pub fn close_group(&self, group: u32) -> Result<(), Error> {
-        if lock(&self.groups).remove(&group).is_none() {
-            return Ok(());
+        match lock(&self.groups).remove(&group) {
+            None => return Ok(()),
+            Some(gone) => gone.close(),
         }
         let handles: Vec<u32> = lock(&self.endpoints)
             .iter()
@@ -186,6 +187,10 @@ impl Engine {
             device: plan.listen_interface.as_deref(),
             takeover,
         };
+        let mut inherited = inherited;
+        if takeover {
+            self.share_listeners(&group, &route, &mut inherited);
+        }
         let addr = route.listen;
         let failed = |kind: &'static str| {
             move |error| Error::io("bind", &format!("can't listen on {kind} {addr}"), error)
@@ -237,6 +242,29 @@ impl Engine {
             },
         );
         Ok(bound)
+    }
+
+    /// An older endpoint that listens in the same way lends its sockets: nobody who waits in their
+    /// queues is lost when it closes.
+    fn share_listeners(&self, group: &Group, route: &Route, inherited: &mut Inherited) {
+        let listens_alike = |other: &Route| {
+            other.plan.ipv6_only == route.plan.ipv6_only
+                && other.plan.listen_interface == route.plan.listen_interface
+        };
+        for registered in lock(&self.endpoints).values() {
+            let older = &registered.endpoint;
+            if older.group.id != group.id || !listens_alike(&registered.route) {
+                continue;
+            }
+            let same_tcp = older.tcp_addr == Some(route.listen)
+                && registered.route.tcp.accept_mptcp == route.tcp.accept_mptcp;
+            if inherited.tcp.is_none() && same_tcp {
+                inherited.tcp = lock(&older.tcp).as_ref().and_then(|fd| fd.share().ok());
+            }
+            if inherited.udp.is_none() && older.udp_addr == Some(route.listen) {
+                inherited.udp = older.udp.as_ref().and_then(|fd| fd.share().ok());
+            }
+        }
     }
 
     /// Serves bound endpoints.

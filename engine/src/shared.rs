@@ -91,6 +91,7 @@ pub struct Group {
     pub id: u32,
     pub gate: Arc<Gate>,
     watched: AtomicBool,
+    closed: AtomicBool,
 }
 
 impl Group {
@@ -99,7 +100,17 @@ impl Group {
             id,
             gate: Gate::new(limits),
             watched: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
         }
+    }
+
+    /// Whether nothing may begin any more.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
     }
 
     /// Whether somebody wants the records of ended flows.

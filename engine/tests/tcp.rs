@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use _engine::engine::Inherited;
-use _engine::plan::{LimitsPlan, TcpPlan};
+use _engine::plan::{LimitsPlan, TcpPlan, UdpPlan};
 use support::*;
 
 #[test]
@@ -462,6 +462,61 @@ fn a_takeover_binds_an_address_that_an_older_endpoint_holds() {
         let endpoints = stats["endpoints"].as_array().unwrap().clone();
         endpoints.len() == 1 && endpoints[0]["tcp"]["total"] == 20
     });
+}
+
+/// Connections that wait in the queue when an endpoint is replaced are served by its successor.
+#[test]
+fn nobody_in_the_queue_is_lost_at_a_takeover() {
+    let relay = Relay::new();
+    let (listener, addr) = target();
+    let mut current = relay.serve(plan(addr));
+    let address = current.tcp.unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let served = std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut byte = [0];
+            if stream.read(&mut byte).unwrap_or(0) == 0 {
+                return;
+            }
+            stream.write_all(&byte).unwrap();
+        }
+    });
+    let clients: Vec<_> = (0..3)
+        .map(|_| {
+            let stop = Arc::clone(&stop);
+            std::thread::spawn(move || {
+                let mut count = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    let mut stream = TcpStream::connect(address).unwrap();
+                    stream.set_read_timeout(Some(LIMIT)).unwrap();
+                    say(&mut stream, "x");
+                    hear(&mut stream, "x");
+                    count += 1;
+                }
+                count
+            })
+        })
+        .collect();
+    for round in 0..50 {
+        let mut next = plan(addr);
+        next.listen = address.to_string();
+        // Something that needs another socket beside the one that is kept.
+        next.udp = (round % 2 == 0).then(UdpPlan::default);
+        let bound = relay
+            .engine
+            .bind(relay.group, next, Inherited::default(), true)
+            .unwrap();
+        relay.engine.serve(&[bound.handle]).unwrap();
+        relay.engine.close(current.handle, None).unwrap();
+        current = bound;
+    }
+    stop.store(true, Ordering::Relaxed);
+    for client in clients {
+        assert!(client.join().unwrap() > 0);
+    }
+    drop(TcpStream::connect(address).unwrap());
+    served.join().unwrap();
 }
 
 /// Half of many connections end up on each worker, however they were accepted.

@@ -3,6 +3,7 @@
 //! Every descriptor is close-on-exec, but a child made by `fork` alone inherits copies. A copy of a
 //! flow's socket would keep the peer from ever seeing our close, so the child closes them all.
 
+use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -21,6 +22,16 @@ impl Fd {
         mark(raw, true);
         COUNT.fetch_add(1, Ordering::Relaxed);
         Self(raw)
+    }
+
+    /// Another descriptor of the same socket.
+    pub fn share(&self) -> io::Result<Self> {
+        // SAFETY: plain arguments.
+        let raw = unsafe { libc::fcntl(self.0, libc::F_DUPFD_CLOEXEC, 0) };
+        if raw < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Self::own(raw))
     }
 
     /// Gives the descriptor up without closing it.

@@ -213,10 +213,19 @@ fn pass_on(
     let Some(inbox) = shared.inbox(other) else {
         return;
     };
+    let (endpoint, route) = (Arc::clone(&endpoint.shared), endpoint.route());
     // Not delivered only when the engine ends, which closes the connection.
     inbox.call(move |there| {
-        if let Some(local) = there.endpoints.get(handle) {
-            tcp::begin(there, &local, admitted);
+        if endpoint.group.is_closed() {
+            return;
         }
+        let local = there.endpoints.get(handle).unwrap_or_else(|| {
+            // The endpoint was closed in between: this flow is its last one here.
+            let local = LocalEndpoint::new(endpoint, route);
+            there.endpoints.insert(Rc::clone(&local));
+            there.endpoints.close(handle);
+            local
+        });
+        tcp::begin(there, &local, admitted);
     });
 }
