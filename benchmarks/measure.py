@@ -102,9 +102,12 @@ def pss_bytes(root: int) -> int:
 
 
 def parse_busy(text: str) -> float:
-    """Seconds that all processors together have spent in processes, from ``/proc/stat``."""
-    user, nice, system = (int(field) for field in text.split(maxsplit=4)[1:4])
-    return (user + nice + system) * _TICK
+    """Seconds that all processors together were busy, from ``/proc/stat``.
+
+    Interrupts belong to it: most of the time in them is spent inside of system calls, on loopback,
+    and is counted for the process as well."""
+    user, nice, system, _idle, _wait, hard, soft = (int(field) for field in text.split()[1:8])
+    return (user + nice + system + hard + soft) * _TICK
 
 
 class Bystanders:
