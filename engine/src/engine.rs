@@ -450,7 +450,7 @@ impl Engine {
                 "inflight": names.inflight,
             },
             "events": {"lost": lost, "queued": queued},
-            "descriptors": {"open": fd::open_count(), "limit": descriptor_limit()},
+            "descriptors": {"open": fd::open_count(), "limit": fd::limit()},
         })
         .to_string())
     }
@@ -614,17 +614,6 @@ fn local(fd: &Fd) -> Option<SocketAddr> {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// What the process may open.
-pub fn descriptor_limit() -> u64 {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
-    // SAFETY: the pointer is to a live local.
-    unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
-    limit.rlim_cur
 }
 
 struct WorkerStats {

@@ -65,6 +65,17 @@ pub fn open_count() -> usize {
     COUNT.load(Ordering::Relaxed)
 }
 
+/// How many descriptors the process may have.
+pub fn limit() -> u64 {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the pointer is to a live local.
+    unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+    limit.rlim_cur
+}
+
 /// Closes every descriptor of the engine: only for a freshly forked child, where no engine thread
 /// exists any more and none of these are of use.
 pub fn close_all_after_fork() {

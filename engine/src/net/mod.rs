@@ -2,5 +2,6 @@
 
 pub mod addr;
 pub mod fd;
+pub mod reserve;
 pub mod socket;
 pub mod udp;

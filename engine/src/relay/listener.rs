@@ -13,7 +13,7 @@ use super::tcp;
 use crate::flow::counters::add;
 use crate::flow::reason::Refusal;
 use crate::net::fd::Fd;
-use crate::net::socket;
+use crate::net::{reserve, socket};
 use crate::runtime::{LISTENER, Owner, Source, WatchId, Worker, ready};
 
 /// Connections taken at one call, when many wait.
@@ -147,6 +147,10 @@ pub fn empty_queue(worker: &Rc<Worker>, endpoint: &Rc<LocalEndpoint>) {
 
 /// Limits first, then the flow begins, here or on a worker with less to do.
 fn take(worker: &Rc<Worker>, endpoint: &Rc<LocalEndpoint>, fd: Fd, client: SocketAddr) {
+    // A flow needs another descriptor for its target: without one it would only wait in vain.
+    if reserve::is_reserved(&fd) {
+        return refuse(worker, endpoint, &fd, client, Refusal::Descriptors);
+    }
     let now = worker.now();
     let ip = client.ip();
     let group = &endpoint.shared.group;
