@@ -282,8 +282,8 @@ fn a_silent_target_is_given_up_after_the_timeout() {
     let relay = Relay::new();
     // A listener whose queue is full drops what comes: the connection stays under way.
     let (listener, addr) = target();
-    // SAFETY: plain arguments.
     assert_eq!(
+        // SAFETY: plain arguments.
         unsafe { libc::listen(std::os::fd::AsRawFd::as_raw_fd(&listener), 0) },
         0
     );
