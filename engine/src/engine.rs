@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -24,6 +24,7 @@ use crate::net::fd::{self, Fd};
 use crate::net::socket::{self, Listening};
 use crate::plan::{EndpointPlan, LimitsPlan};
 use crate::relay::endpoint::{LocalEndpoint, Route};
+use crate::relay::health::pool;
 use crate::relay::listener::{self, Listener};
 use crate::resolve;
 use crate::runtime::{Inbox, LoopStats, MAX_WORKERS, Sleep, Worker, ready};
@@ -179,7 +180,9 @@ impl Engine {
     ) -> Result<Bound, Error> {
         self.alive()?;
         let group = self.group(group)?;
-        let route = Route::prepare(plan).map_err(|error| Error::plan(&error))?;
+        let former = self.former(group.id, &plan.id);
+        let route =
+            Route::succeed(plan, former.as_deref()).map_err(|error| Error::plan(&error))?;
         let plan = &route.plan;
         let mut listening = Listening {
             addr: route.listen,
@@ -242,6 +245,17 @@ impl Engine {
             },
         );
         Ok(bound)
+    }
+
+    /// By what plan the latest endpoint of this name goes.
+    fn former(&self, group: u32, id: &str) -> Option<Arc<Route>> {
+        lock(&self.endpoints)
+            .values()
+            .rev()
+            .find(|registered| {
+                registered.endpoint.group.id == group && registered.endpoint.id == id
+            })
+            .map(|registered| Arc::clone(&registered.route))
     }
 
     /// An older endpoint that listens in the same way lends its sockets: nobody who waits in their
@@ -316,7 +330,11 @@ impl Engine {
         plan: EndpointPlan,
         drain: Option<Duration>,
     ) -> Result<(), Error> {
-        let route = Route::prepare(plan).map_err(|error| Error::plan(&error))?;
+        let former = lock(&self.endpoints)
+            .get(&handle)
+            .map(|registered| Arc::clone(&registered.route));
+        let route =
+            Route::succeed(plan, former.as_deref()).map_err(|error| Error::plan(&error))?;
         {
             let mut endpoints = lock(&self.endpoints);
             let registered = endpoints.get_mut(&handle).ok_or_else(Error::no_endpoint)?;
@@ -503,6 +521,7 @@ impl Engine {
                 id: id.clone(),
                 closed: true,
                 inherits: false,
+                remotes: Vec::new(),
                 protocols: [totals.tcp.total > 0, totals.udp.total > 0],
                 totals: totals.clone(),
             };
@@ -631,6 +650,8 @@ struct EndpointStats {
     inherits: bool,
     /// TCP, UDP.
     protocols: [bool; 2],
+    /// How those stand among which flows are spread.
+    remotes: Vec<Value>,
     totals: Totals,
 }
 
@@ -646,7 +667,7 @@ impl WorkerStats {
                 .list()
                 .iter()
                 .filter(|local| local.shared.group.id == group)
-                .map(|local| (local.shared.handle, EndpointStats::take(local)))
+                .map(|local| (local.shared.handle, EndpointStats::take(local, worker.now())))
                 .collect(),
         }
     }
@@ -666,7 +687,7 @@ impl WorkerStats {
 }
 
 impl EndpointStats {
-    fn take(local: &LocalEndpoint) -> Self {
+    fn take(local: &LocalEndpoint, now: Instant) -> Self {
         Self {
             id: local.route().plan.id.clone(),
             closed: local.closed.get(),
@@ -676,7 +697,29 @@ impl EndpointStats {
                 local.shared.udp_addr.is_some(),
             ],
             totals: local.totals(),
+            remotes: Self::remotes(local, now),
         }
+    }
+
+    fn remotes(local: &LocalEndpoint, now: Instant) -> Vec<Value> {
+        let route = local.route();
+        if !pool::is_of_interest(&route.plan) {
+            return Vec::new();
+        }
+        let reports = route.pools.iter().flat_map(|pool| pool.reports(now));
+        reports
+            .map(|(target, report)| {
+                json!({
+                    "target": route.targets[target].text,
+                    "state": report.state,
+                    "reason": report.reason,
+                    "since": report.since,
+                    "open": report.open,
+                    "total": report.total,
+                    "fails": report.fails,
+                })
+            })
+            .collect()
     }
 
     fn json(&self, handle: u32) -> Value {
@@ -687,6 +730,7 @@ impl EndpointStats {
             "closed": self.closed,
             "tcp": tcp.then(|| tcp_json(&self.totals.tcp)),
             "udp": udp.then(|| udp_json(&self.totals.udp)),
+            "remotes": self.remotes,
         })
     }
 }

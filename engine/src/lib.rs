@@ -3,6 +3,7 @@
 //! `py/` is the border to Python; nothing else imports pyo3.
 
 pub mod abilities;
+pub mod balance;
 pub mod engine;
 pub mod error;
 pub mod flow;

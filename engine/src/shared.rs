@@ -229,6 +229,17 @@ impl Events {
         self.arrived.notify_one();
     }
 
+    /// Something that happened once: told as it is, however soon the next one follows.
+    pub fn announce(&self, group: u32, endpoint: &str, code: &'static str, text: &str) {
+        let mut queue = self.lock();
+        if queue.events.len() < MOST_EVENTS {
+            let event = notice_json(group, endpoint, code, text, 1);
+            queue.events.push_back(event);
+        }
+        drop(queue);
+        self.arrived.notify_one();
+    }
+
     /// Waits for events. `None` when the engine is closed and all were fetched.
     pub fn fetch(&self, timeout: Duration) -> Option<Vec<String>> {
         let deadline = Instant::now() + timeout;

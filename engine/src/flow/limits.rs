@@ -68,6 +68,14 @@ pub struct Pass {
     client: Option<ClientKey>,
 }
 
+impl Pass {
+    /// Says who the client is, once.
+    pub fn name_client(&mut self, client: IpAddr) -> Result<(), Over> {
+        self.client = self.gate.admit_client(client)?;
+        Ok(())
+    }
+}
+
 impl Drop for Pass {
     fn drop(&mut self) {
         self.gate.open.fetch_sub(1, Ordering::Relaxed);
@@ -95,7 +103,8 @@ impl Gate {
             .store(limits.associations, Ordering::Relaxed);
     }
 
-    pub fn admit(self: &Arc<Self>, client: IpAddr, now: Instant) -> Result<Pass, Over> {
+    /// `client` is `None` while it is not known who the client is (see `Pass::name_client`).
+    pub fn admit(self: &Arc<Self>, client: Option<IpAddr>, now: Instant) -> Result<Pass, Over> {
         let most = self.connections.load(Ordering::Relaxed);
         let open = self.open.fetch_add(1, Ordering::Relaxed);
         // From here on, dropping the pass undoes what was counted.
@@ -106,7 +115,9 @@ impl Gate {
         if most != 0 && open >= most {
             return Err(Over::Connections);
         }
-        pass.client = self.admit_client(client)?;
+        if let Some(client) = client {
+            pass.name_client(client)?;
+        }
         // Last, so that a connection refused for another reason takes no token.
         if self.take_token(now) {
             Ok(pass)
@@ -218,14 +229,18 @@ mod tests {
             ..LimitsPlan::default()
         });
         let now = Instant::now();
-        let first = gate.admit(ip("192.0.2.1"), now).expect("room for one");
-        let _second = gate.admit(ip("192.0.2.1"), now).expect("room for two");
+        let first = gate
+            .admit(Some(ip("192.0.2.1")), now)
+            .expect("room for one");
+        let _second = gate
+            .admit(Some(ip("192.0.2.1")), now)
+            .expect("room for two");
         assert_eq!(
-            gate.admit(ip("192.0.2.2"), now).err().expect("full"),
+            gate.admit(Some(ip("192.0.2.2")), now).err().expect("full"),
             Over::Connections
         );
         drop(first);
-        let _third = gate.admit(ip("192.0.2.2"), now).expect("room again");
+        let _third = gate.admit(Some(ip("192.0.2.2")), now).expect("room again");
         assert_eq!(gate.open(), 2);
     }
 
@@ -236,23 +251,43 @@ mod tests {
             ..LimitsPlan::default()
         });
         let now = Instant::now();
-        let pass = gate.admit(ip("2001:db8::1"), now).expect("first");
+        let pass = gate.admit(Some(ip("2001:db8::1")), now).expect("first");
         assert_eq!(
-            gate.admit(ip("2001:db8::ffff"), now)
+            gate.admit(Some(ip("2001:db8::ffff")), now)
                 .err()
                 .expect("same /64"),
             Over::Client
         );
-        let _other = gate.admit(ip("2001:db8:0:1::1"), now).expect("another /64");
-        let _mapped = gate.admit(ip("::ffff:192.0.2.1"), now).expect("v4");
+        let _other = gate
+            .admit(Some(ip("2001:db8:0:1::1")), now)
+            .expect("another /64");
+        let _mapped = gate.admit(Some(ip("::ffff:192.0.2.1")), now).expect("v4");
         assert_eq!(
-            gate.admit(ip("192.0.2.1"), now)
+            gate.admit(Some(ip("192.0.2.1")), now)
                 .err()
                 .expect("same address"),
             Over::Client
         );
         drop(pass);
-        assert!(gate.admit(ip("2001:db8::2"), now).is_ok());
+        assert!(gate.admit(Some(ip("2001:db8::2")), now).is_ok());
+    }
+
+    #[test]
+    fn a_client_named_later_counts_from_then_on() {
+        let gate = Gate::new(&LimitsPlan {
+            connections_per_client: 1,
+            ..LimitsPlan::default()
+        });
+        let now = Instant::now();
+        let mut first = gate.admit(None, now).expect("nobody yet");
+        let mut second = gate.admit(None, now).expect("nobody yet");
+        first.name_client(ip("192.0.2.1")).expect("the first");
+        assert_eq!(second.name_client(ip("192.0.2.1")), Err(Over::Client));
+        drop(first);
+        assert_eq!(second.name_client(ip("192.0.2.1")), Ok(()));
+        drop(second);
+        assert!(lock(&gate.clients).is_empty());
+        assert_eq!(gate.open(), 0);
     }
 
     #[test]
@@ -264,7 +299,7 @@ mod tests {
         let start = Instant::now();
         let admitted = |now| {
             (0..100)
-                .filter(|_| gate.admit(ip("192.0.2.1"), now).is_ok())
+                .filter(|_| gate.admit(Some(ip("192.0.2.1")), now).is_ok())
                 .count()
         };
         assert_eq!(admitted(start), 10);
@@ -282,9 +317,11 @@ mod tests {
             ..LimitsPlan::default()
         });
         let now = Instant::now();
-        let pass = gate.admit(ip("192.0.2.1"), now).expect("token");
+        let pass = gate.admit(Some(ip("192.0.2.1")), now).expect("token");
         assert_eq!(
-            gate.admit(ip("192.0.2.1"), now).err().expect("no token"),
+            gate.admit(Some(ip("192.0.2.1")), now)
+                .err()
+                .expect("no token"),
             Over::Rate
         );
         drop(pass);

@@ -20,10 +20,13 @@ pub enum Reason {
     Drained,
     Shutdown,
     Error,
+    Denied,
+    OverLimit,
+    ProxyHeader,
 }
 
 impl Reason {
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 20] = [
         Self::ClientClosed,
         Self::TargetClosed,
         Self::ClientReset,
@@ -41,6 +44,9 @@ impl Reason {
         Self::Drained,
         Self::Shutdown,
         Self::Error,
+        Self::Denied,
+        Self::OverLimit,
+        Self::ProxyHeader,
     ];
 
     /// The stable name in logs and metrics.
@@ -63,6 +69,9 @@ impl Reason {
             Self::Drained => "drained",
             Self::Shutdown => "shutdown",
             Self::Error => "error",
+            Self::Denied => "denied",
+            Self::OverLimit => "over_limit",
+            Self::ProxyHeader => "proxy_header",
         }
     }
 }
@@ -81,10 +90,11 @@ pub enum Refusal {
     TooBig,
     ResolveFailed,
     Unreachable,
+    Denied,
 }
 
 impl Refusal {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Connections,
         Self::ConnectionRate,
         Self::ConnectionsPerClient,
@@ -96,6 +106,7 @@ impl Refusal {
         Self::TooBig,
         Self::ResolveFailed,
         Self::Unreachable,
+        Self::Denied,
     ];
 
     pub fn name(self) -> &'static str {
@@ -111,6 +122,7 @@ impl Refusal {
             Self::TooBig => "too_big",
             Self::ResolveFailed => "resolve_failed",
             Self::Unreachable => "unreachable",
+            Self::Denied => "denied",
         }
     }
 }

@@ -2,19 +2,23 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
 use super::counters::{Counters, add};
-use super::reason::Reason;
+use super::limits::Pass;
+use super::reason::{Reason, Refusal};
 use crate::net::socket::local_addr;
 use crate::relay::endpoint::{LocalEndpoint, Route, Target};
+use crate::relay::health::standing::Standing;
 use crate::runtime::Owner;
+use crate::transport::proxy::Addresses;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -28,6 +32,8 @@ pub enum Protocol {
 pub enum State {
     Resolving,
     Connecting,
+    /// A PROXY header or a transport's first words are under way.
+    Handshake,
     Open,
     HalfClosed,
     Closing,
@@ -48,11 +54,16 @@ pub struct Flow {
     pub endpoint: Rc<LocalEndpoint>,
     /// The plan that the flow began with.
     pub route: Arc<Route>,
+    /// The other end of the client's socket.
     pub client: SocketAddr,
+    announced: RefCell<Option<Rc<Announced>>>,
+    /// Places among the limits, given back when the flow ends: the endpoint's, the group's.
+    passes: RefCell<Vec<Pass>>,
     pub started: Instant,
     pub state: Cell<State>,
     /// Place of the chosen target in the route.
     pub choice: Cell<usize>,
+    aimed: RefCell<Option<Arc<Standing>>>,
     pub peer: Cell<Option<SocketAddr>>,
     /// Descriptor of the target's side, to ask for its local address; -1 while there is none.
     pub target_fd: Cell<RawFd>,
@@ -68,12 +79,20 @@ pub struct Flow {
     owner: RefCell<Option<Owner>>,
 }
 
+/// What a PROXY header announced.
+#[derive(Debug)]
+pub struct Announced {
+    pub addresses: Option<Addresses>,
+    pub tlvs: Box<[u8]>,
+}
+
 /// What is known when a flow begins.
 pub struct Opening {
     pub protocol: Protocol,
     pub endpoint: Rc<LocalEndpoint>,
     pub route: Arc<Route>,
     pub client: SocketAddr,
+    pub passes: Vec<Pass>,
     /// When it was accepted.
     pub at: Instant,
 }
@@ -83,6 +102,50 @@ impl Flow {
         match self.protocol {
             Protocol::Tcp => &self.endpoint.tcp,
             Protocol::Udp => &self.endpoint.udp,
+        }
+    }
+
+    /// The client's address for decisions and records: the announced one, or the socket's.
+    pub fn origin(&self) -> SocketAddr {
+        self.announced()
+            .and_then(|announced| announced.addresses)
+            .map_or(self.client, |addresses| addresses.source)
+    }
+
+    pub fn announce(&self, announced: Announced) {
+        *self.announced.borrow_mut() = Some(Rc::new(announced));
+    }
+
+    pub fn announced(&self) -> Option<Rc<Announced>> {
+        self.announced.borrow().clone()
+    }
+
+    /// Counts the flow among those of a client that was not known at accept.
+    pub fn name_client(&self, ip: IpAddr) -> Result<(), Refusal> {
+        let mut passes = self.passes.borrow_mut();
+        for (index, pass) in passes.iter_mut().enumerate() {
+            pass.name_client(ip)
+                .map_err(|over| over.refusal(index > 0))?;
+        }
+        Ok(())
+    }
+
+    /// The flow goes to this target of its route, and counts as open there.
+    pub fn aim(&self, choice: usize) {
+        self.leave();
+        self.choice.set(choice);
+        let pool = self.route.pool_of(choice);
+        if let Some(standing) = pool.and_then(|pool| pool.standing(choice)) {
+            standing.open.fetch_add(1, Ordering::Relaxed);
+            standing.total.fetch_add(1, Ordering::Relaxed);
+            *self.aimed.borrow_mut() = Some(Arc::clone(standing));
+        }
+    }
+
+    /// It doesn't count there any more.
+    fn leave(&self) {
+        if let Some(standing) = self.aimed.take() {
+            standing.open.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
@@ -135,7 +198,8 @@ impl Flow {
             group: self.endpoint.shared.group.id,
             endpoint: &self.route.plan.id,
             protocol: self.protocol,
-            client: self.client,
+            client: self.origin(),
+            via: (self.origin() != self.client).then_some(self.client),
             listener: match self.protocol {
                 Protocol::Tcp => self.endpoint.shared.tcp_addr,
                 Protocol::Udp => self.endpoint.shared.udp_addr,
@@ -177,6 +241,9 @@ struct Record<'a> {
     endpoint: &'a str,
     protocol: Protocol,
     client: SocketAddr,
+    /// The socket's other end, when a PROXY header named another client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    via: Option<SocketAddr>,
     listener: Option<SocketAddr>,
     target: &'a str,
     peer: Option<SocketAddr>,
@@ -225,9 +292,12 @@ impl Table {
             endpoint: opening.endpoint,
             route: opening.route,
             client: opening.client,
+            announced: RefCell::new(None),
+            passes: RefCell::new(opening.passes),
             started: opening.at,
             state: Cell::new(State::Resolving),
             choice: Cell::new(0),
+            aimed: RefCell::new(None),
             peer: Cell::new(None),
             target_fd: Cell::new(-1),
             connected: Cell::new(None),
@@ -256,6 +326,8 @@ impl Table {
         counters.open.set(counters.open.get() - 1);
         counters.ended.add(reason as usize);
         flow.state.set(State::Ended);
+        flow.leave();
+        flow.passes.borrow_mut().clear();
         let group = &flow.endpoint.shared.group;
         if group.is_watched() {
             self.ended.borrow_mut().push(EndedRecord {

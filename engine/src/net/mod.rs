@@ -2,6 +2,7 @@
 
 pub mod addr;
 pub mod fd;
+pub mod network;
 pub mod reserve;
 pub mod socket;
 pub mod udp;

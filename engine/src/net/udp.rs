@@ -131,6 +131,26 @@ impl Inbound {
         Ok(count)
     }
 
+    /// Receives once from a socket that gives neither trains nor addresses.
+    pub fn receive_one(&mut self, fd: RawFd) -> io::Result<usize> {
+        let slot = self.arrivals.len();
+        if slot == self.heads.len() {
+            return Ok(0);
+        }
+        let room = &mut self.bytes[slot * SLOT..(slot + 1) * SLOT];
+        // SAFETY: the pointer and length describe `room`.
+        let len = check_len(unsafe {
+            libc::recv(fd, room.as_mut_ptr().cast(), room.len(), libc::MSG_DONTWAIT)
+        })?;
+        self.arrivals.push(Arrival {
+            len,
+            segment: len,
+            sender: None,
+            local: None,
+        });
+        Ok(1)
+    }
+
     pub fn arrival(&self, slot: usize) -> &Arrival {
         &self.arrivals[slot]
     }
@@ -279,6 +299,11 @@ impl Outbound {
 
     /// Sends everything and forgets it. A message that can't be sent doesn't keep the others.
     pub fn send(&mut self, fd: RawFd, inbound: &Inbound, mut told: impl FnMut(usize, Fate<'_>)) {
+        if self.send_only(fd, inbound, &mut told) {
+            self.messages.clear();
+            self.spans.clear();
+            return;
+        }
         self.prepare(inbound);
         let mut at = 0;
         let mut retried = false;
@@ -337,6 +362,39 @@ impl Outbound {
         }
         self.messages.clear();
         self.spans.clear();
+    }
+
+    /// The short way for a lone datagram; false when it could not be sent so.
+    fn send_only(
+        &self,
+        fd: RawFd,
+        inbound: &Inbound,
+        told: &mut impl FnMut(usize, Fate<'_>),
+    ) -> bool {
+        let ([message], [(offset, len)]) = (&*self.messages, &*self.spans) else {
+            return false;
+        };
+        if message.packets > 1 || message.local.is_some() {
+            return false;
+        }
+        let datagram = &inbound.bytes[*offset..*offset + *len];
+        // SAFETY: the pointers and lengths describe `datagram` and the address.
+        let sent = unsafe {
+            libc::sendto(
+                fd,
+                datagram.as_ptr().cast(),
+                datagram.len(),
+                libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
+                message.to.as_ptr(),
+                message.to.len,
+            )
+        };
+        if sent < 0 {
+            return false;
+        }
+        let (bytes, packets) = (*len, 1);
+        told(message.tag, Fate::Sent { bytes, packets });
+        true
     }
 
     /// Makes the kernel's structures, once nothing is added any more.

@@ -9,9 +9,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::flow::counters::Counters;
+use crate::net::network::Networks;
 use crate::plan::{
-    Balance, EndpointPlan, HealthPlan, ProxyProtocolPlan, RatesPlan, RemotePlan, TcpPlan, UdpPlan,
+    EndpointPlan, ProxyProtocolPlan, RatesPlan, RemotePlan, TcpPlan, UdpPlan,
 };
+use crate::relay::health::pool::{self, Pool};
 use crate::relay::listener::Listener;
 use crate::resolve::Resolver;
 use crate::shared::{Endpoint, Shared, Totals};
@@ -92,12 +94,19 @@ pub struct Route {
     pub listen: SocketAddr,
     /// Never empty. Flows name their target by its place here.
     pub targets: Vec<Target>,
+    /// Runs of targets among which flows are spread. The first is that of the plan's remotes.
+    pub pools: Vec<Pool>,
     /// Whether flows take any of the optional steps (see `road`).
     pub has_steps: bool,
     pub through: Through,
     pub resolver: Arc<Resolver>,
     pub tcp: TcpPlan,
     pub udp: UdpPlan,
+    /// Whose PROXY headers count; empty trusts everybody.
+    pub trusted: Networks,
+    pub allow: Networks,
+    pub deny: Networks,
+    pub accept_proxy_timeout: Option<Duration>,
     pub connect_timeout: Option<Duration>,
     pub idle_timeout: Option<Duration>,
     pub linger: Option<Duration>,
@@ -106,6 +115,11 @@ pub struct Route {
 
 impl Route {
     pub fn prepare(plan: EndpointPlan) -> Result<Arc<Self>, PlanError> {
+        Self::succeed(plan, None)
+    }
+
+    /// What the former route of the endpoint knows of its remotes stays known.
+    pub fn succeed(plan: EndpointPlan, former: Option<&Self>) -> Result<Arc<Self>, PlanError> {
         let listen = parse_addr("listen", &plan.listen)?;
         refuse_what_is_missing(&plan)?;
         let targets: Vec<_> = plan.remotes.iter().map(Target::new).collect();
@@ -116,6 +130,10 @@ impl Route {
                 why: "at least one remote is needed".to_owned(),
             });
         }
+        pool::check_weights(&plan)?;
+        let known = former.map_or(&[][..], |former| &former.pools);
+        let own = 0..plan.remotes.len();
+        let pools = vec![Pool::new(&plan, &targets, own, &plan.weights, known)?];
         let through = match (&plan.through, &plan.through_interface) {
             (Some(text), _) => Through::Addr(parse_addr("through", text)?),
             (None, Some(device)) => Through::Device(device.clone()),
@@ -127,10 +145,15 @@ impl Route {
             listen,
             has_steps: has_steps(&plan),
             targets,
+            pools,
             through,
             resolver: Resolver::shared(&plan.resolver),
             tcp,
             udp,
+            trusted: networks("proxy.trusted", &plan.proxy.trusted)?,
+            allow: networks("allow", &plan.allow)?,
+            deny: networks("deny", &plan.deny)?,
+            accept_proxy_timeout: limit("proxy.accept_timeout", plan.proxy.accept_timeout)?,
             connect_timeout: limit("tcp.connect_timeout", tcp.connect_timeout)?,
             idle_timeout: limit("tcp.idle_timeout", tcp.idle_timeout)?,
             linger: limit("tcp.linger", tcp.linger)?,
@@ -140,13 +163,19 @@ impl Route {
     }
 }
 
+impl Route {
+    /// The pool that a target belongs to.
+    pub fn pool_of(&self, target: usize) -> Option<&Pool> {
+        self.pools.iter().find(|pool| pool.range().contains(&target))
+    }
+}
+
 /// Whether a plan asks for more than to dial and to pump.
 fn has_steps(plan: &EndpointPlan) -> bool {
     plan.listen_transport.is_some()
         || plan.remote_transport.is_some()
         || plan.proxy != ProxyProtocolPlan::default()
-        || plan.balance != Balance::Off
-        || plan.health != HealthPlan::default()
+        || pool::is_of_interest(plan)
         || plan.routing.is_some()
         || plan.hook.is_some()
 }
@@ -154,14 +183,10 @@ fn has_steps(plan: &EndpointPlan) -> bool {
 /// Nothing that a plan asks for is left out silently.
 fn refuse_what_is_missing(plan: &EndpointPlan) -> Result<(), PlanError> {
     let missing = [
-        ("balance", plan.balance != Balance::Off),
         ("listen_transport", plan.listen_transport.is_some()),
         ("remote_transport", plan.remote_transport.is_some()),
-        ("proxy", plan.proxy != ProxyProtocolPlan::default()),
-        ("health", plan.health != HealthPlan::default()),
+        ("proxy.send_udp", plan.proxy.send_udp),
         ("routing", plan.routing.is_some()),
-        ("allow", !plan.allow.is_empty()),
-        ("deny", !plan.deny.is_empty()),
         ("rates", plan.rates != RatesPlan::default()),
         ("quota", plan.quota != 0),
         ("hook", plan.hook.is_some()),
@@ -204,8 +229,16 @@ fn parse_addr(field: &'static str, text: &str) -> Result<SocketAddr, PlanError> 
         .map_err(|_| failed("not ip:port"))
 }
 
+fn networks(field: &'static str, entries: &[String]) -> Result<Networks, PlanError> {
+    Networks::parse(entries).map_err(|entry| PlanError {
+        field,
+        value: entry.to_owned(),
+        why: "not a network".to_owned(),
+    })
+}
+
 /// 0 means no limit.
-fn limit(field: &'static str, seconds: f64) -> Result<Option<Duration>, PlanError> {
+pub fn limit(field: &'static str, seconds: f64) -> Result<Option<Duration>, PlanError> {
     if seconds == 0.0 {
         return Ok(None);
     }

@@ -8,6 +8,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::access;
 use super::endpoint::LocalEndpoint;
 use super::tcp;
 use crate::flow::counters::add;
@@ -152,7 +153,12 @@ fn take(worker: &Rc<Worker>, endpoint: &Rc<LocalEndpoint>, fd: Fd, client: Socke
         return refuse(worker, endpoint, &fd, client, Refusal::Descriptors);
     }
     let now = worker.now();
-    let ip = client.ip();
+    let route = endpoint.route();
+    // Behind a PROXY header, who the client is turns out later.
+    let ip = (!access::is_announced(&route)).then(|| client.ip());
+    if ip.is_some_and(|ip| !access::is_allowed(&route, ip)) {
+        return refuse(worker, endpoint, &fd, client, Refusal::Denied);
+    }
     let group = &endpoint.shared.group;
     let passes = endpoint
         .shared
@@ -160,7 +166,7 @@ fn take(worker: &Rc<Worker>, endpoint: &Rc<LocalEndpoint>, fd: Fd, client: Socke
         .admit(ip, now)
         .map_err(|over| over.refusal(false))
         .and_then(|own| match group.gate.admit(ip, now) {
-            Ok(overall) => Ok([own, overall]),
+            Ok(overall) => Ok(vec![own, overall]),
             Err(over) => Err(over.refusal(true)),
         });
     let passes = match passes {
@@ -187,7 +193,10 @@ fn refuse(
         endpoint.shared.group.id,
         &endpoint.route().plan.id,
         refusal.name(),
-        format!("refused {client}: over the limit {}", refusal.name()),
+        match refusal {
+            Refusal::Denied => format!("refused {client}: the access lists don't let it in"),
+            _ => format!("refused {client}: over the limit {}", refusal.name()),
+        },
     );
 }
 

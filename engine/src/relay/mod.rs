@@ -1,8 +1,12 @@
 //! The life of a TCP flow and of a UDP association, step by step.
 
+pub mod access;
 pub mod dial;
 pub mod endpoint;
+pub mod health;
 pub mod listener;
+pub mod proxy;
+pub mod reach;
 pub mod road;
 pub mod tcp;
 pub mod udp;

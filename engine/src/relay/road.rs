@@ -9,7 +9,9 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use super::dial::{Dial, DialError};
+use super::dial::DialError;
+use super::proxy;
+use super::reach::{Aim, reach};
 use crate::flow::reason::Reason;
 use crate::flow::table::{Flow, State};
 use crate::runtime::io::Io;
@@ -110,44 +112,12 @@ pub async fn travel(walk: Walk, client: Io) -> Arrival {
 }
 
 async fn steps(walk: &Walk, client: Io) -> Result<(Leg, Leg), Stop> {
+    proxy::accept(walk, &client).await?;
     let client = Leg::Plain(client);
-    let target = reach(walk, client.io()).await?;
+    let target = reach(walk, client.io(), Aim::Pool(0)).await?;
+    proxy::send(walk, client.io(), &target).await?;
     let target = Leg::Plain(target);
     Ok((client, target))
-}
-
-/// Connects to the flow's target within the time that is left since accept.
-async fn reach(walk: &Walk, client: &Io) -> Result<Io, Stop> {
-    let Walk { worker, flow, task } = walk;
-    let mut dial = Dial::new(worker, *task, &flow.route, flow.target()).map_err(Stop::from)?;
-    let until = flow
-        .route
-        .connect_timeout
-        .map(|timeout| flow.started + timeout);
-    let mut deadline = Sleep::new(worker, until);
-    let (target, peer) = poll_fn(|cx| {
-        if client.is(ready::ERROR) {
-            return Poll::Ready(Err(Stop::bare(Reason::ClientReset)));
-        }
-        let state = if dial.is_resolving() {
-            State::Resolving
-        } else {
-            State::Connecting
-        };
-        flow.state.set(state);
-        match dial.poll(cx) {
-            Poll::Ready(dialled) => Poll::Ready(dialled.map_err(Stop::from)),
-            Poll::Pending if deadline.is_due() => Poll::Ready(Err(Stop::new(
-                Reason::ConnectTimeout,
-                format!("{state:?} took longer than the connect timeout"),
-            ))),
-            Poll::Pending => Poll::Pending,
-        }
-    })
-    .await?;
-    target.doom(true);
-    connected(worker, flow, &target, peer);
-    Ok(target)
 }
 
 impl From<DialError> for Stop {

@@ -30,7 +30,7 @@ const FLUSH_SLOWEST_LOOK: Duration = Duration::from_millis(250);
 pub struct Admitted {
     pub fd: Fd,
     pub client: SocketAddr,
-    pub passes: [Pass; 2],
+    pub passes: Vec<Pass>,
 }
 
 /// Starts the flow on this worker.
@@ -40,12 +40,13 @@ pub fn begin(worker: &Rc<Worker>, endpoint: &Rc<LocalEndpoint>, admitted: Admitt
         endpoint: Rc::clone(endpoint),
         route: endpoint.route(),
         client: admitted.client,
+        passes: admitted.passes,
         at: worker.now(),
     });
     worker.shared.loads[worker.index].set(worker.table.len());
     worker.tasks.spawn(|task| {
         flow.owned_by(Owner::Task(task));
-        Life::new(worker, flow, admitted, task)
+        Life::new(worker, flow, admitted.fd, task)
     });
 }
 
@@ -82,17 +83,15 @@ struct Life {
     flow: Rc<Flow>,
     task: TaskId,
     stage: Stage,
-    _passes: [Pass; 2],
 }
 
 impl Life {
-    fn new(worker: &Rc<Worker>, flow: Rc<Flow>, admitted: Admitted, task: TaskId) -> Self {
+    fn new(worker: &Rc<Worker>, flow: Rc<Flow>, client: Fd, task: TaskId) -> Self {
         Self {
             worker: Rc::clone(worker),
             flow,
             task,
-            stage: Stage::Accepted(admitted.fd),
-            _passes: admitted.passes,
+            stage: Stage::Accepted(client),
         }
     }
 

@@ -164,6 +164,35 @@ impl Io {
         }
     }
 
+    /// Writes some of `bufs`, one behind the other, with one call.
+    pub fn write_vectored(&self, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        if let [buf] = bufs {
+            return self.write(buf);
+        }
+        if !self.is(ready::WRITE) {
+            return Poll::Pending;
+        }
+        // SAFETY: all zero is a message header without anything in it.
+        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+        // An `IoSlice` has the layout of an `iovec`, and sending does not write to it.
+        message.msg_iov = bufs.as_ptr().cast::<libc::iovec>().cast_mut();
+        message.msg_iovlen = bufs.len();
+        loop {
+            // SAFETY: `message` points to the buffers of `bufs`, which live on.
+            let result = socket::check_len(unsafe {
+                libc::sendmsg(self.fd.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL)
+            });
+            return match result {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.clear(ready::WRITE);
+                    Poll::Pending
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                other => Poll::Ready(other),
+            };
+        }
+    }
+
     pub fn shutdown_write(&self) {
         socket::shutdown_write(&self.fd);
     }

@@ -3,6 +3,8 @@
 //! A stream belongs to one task, which the reactor calls at every change of its socket's readiness.
 //! So nothing here takes a waker: `Pending` means that the socket will call.
 
+pub mod proxy;
+
 use std::io;
 use std::task::Poll;
 

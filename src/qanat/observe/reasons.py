@@ -30,6 +30,9 @@ ENDED: Final[Mapping[str, str]] = MappingProxyType(
         "killed": "The flow was ended by request.",
         "drained": "The flow was cut because the time for draining ran out.",
         "shutdown": "The flow was cut because the relay stopped at once.",
+        "denied": "The access lists do not let the client in that the PROXY header announced.",
+        "over_limit": "The client that the PROXY header announced was over a limit; see the detail.",
+        "proxy_header": "The client sent no proper PROXY protocol header; see the detail.",
         "error": "Something unexpected failed; see the detail.",
     }
 )
@@ -46,6 +49,7 @@ REFUSED: Final[Mapping[str, str]] = MappingProxyType(
             "The client had the relay's max_connections_per_client open."
         ),
         "descriptors": "The process had no file descriptor left.",
+        "denied": "The endpoint's access lists do not let the client in.",
     }
 )
 """Why a connection was closed before it became a flow."""
@@ -57,6 +61,7 @@ DROPPED: Final[Mapping[str, str]] = MappingProxyType(
         "too_big": "The datagram was larger than the way to its receiver allows.",
         "resolve_failed": "The target's name has no address.",
         "unreachable": "There is no way to the receiver's network or host.",
+        "denied": "The endpoint's access lists do not let the client in.",
     }
 )
 """Why a UDP datagram was not passed on."""

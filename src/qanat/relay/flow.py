@@ -10,7 +10,9 @@ from typing import Any, Literal
 __all__ = ["Flow", "FlowState", "Protocol"]
 
 Protocol = Literal["tcp", "udp"]
-FlowState = Literal["resolving", "connecting", "open", "half_closed", "closing", "ended"]
+FlowState = Literal[
+    "resolving", "connecting", "handshake", "open", "half_closed", "closing", "ended"
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +59,8 @@ class Flow:
     """Why it ended, one of a closed list of words; None while it lives."""
     detail: str | None = None
     """More about the end, such as ``Connection refused (os error 111)``."""
+    via: str | None = None
+    """The other end of the client's socket, when a PROXY header named another client."""
 
     @property
     def ended(self) -> bool:
@@ -93,6 +97,7 @@ class Flow:
             worker=get("worker", 0),
             reason=reason,
             detail=get("detail"),
+            via=get("via"),
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -105,7 +105,7 @@ pub struct Association {
     pub largest_down: usize,
     pub burst: Burst,
     pub pace: Pace,
-    /// Its socket got a large receive buffer.
+    /// Its socket was prepared for much: it may give trains.
     pub grown: bool,
     /// Its place among the runs of the batch that is being forwarded.
     pub run: Option<usize>,

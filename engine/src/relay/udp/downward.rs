@@ -15,7 +15,8 @@ use crate::net::udp::{self, Fate, Local};
 use crate::relay::endpoint::LocalEndpoint;
 use crate::runtime::{Source, Worker, ready};
 
-/// Datagrams in one receive that prove an association to be busy, and the buffer it gets then.
+/// Datagrams in one receive that prove an association to be busy, which then gets them in trains
+/// and has a larger buffer.
 const BUSY: usize = 8;
 const BUSY_BUFFER: usize = 2 << 20;
 
@@ -80,7 +81,11 @@ impl UdpEndpoint {
         } else {
             association.burst.size()
         };
-        let received = buffers.down.receive(fd, most);
+        let received = if most == 1 && !association.grown {
+            buffers.down.receive_one(fd)
+        } else {
+            buffers.down.receive(fd, most)
+        };
         // Nothing there, or an error that this call has taken away; the reactor calls again if
         // there is more.
         let count = received.unwrap_or(0);
@@ -100,6 +105,7 @@ impl UdpEndpoint {
         if count >= BUSY && !association.grown {
             association.grown = true;
             udp::receive_buffer(&fd, BUSY_BUFFER);
+            udp::receive_trains(&fd);
         }
         buffers.answers.list.push(Answer {
             flow: Rc::clone(&association.flow),

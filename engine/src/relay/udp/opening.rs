@@ -16,6 +16,7 @@ use crate::flow::table::{Opening, Protocol, State};
 use crate::net::addr::RawAddr;
 use crate::net::fd::Fd;
 use crate::net::{socket, udp};
+use crate::relay::access;
 use crate::relay::dial::source_for;
 use crate::relay::endpoint::{LocalEndpoint, Remote, Route};
 use crate::resolve::{Answer, Lookup, LookupFuture};
@@ -41,6 +42,10 @@ impl UdpEndpoint {
         if self.closing.get() || key.client.port() == 0 {
             return Err(Refusal::Unreachable);
         }
+        let route = endpoint.route();
+        if !access::is_allowed(&route, key.client.ip()) {
+            return Err(Refusal::Denied);
+        }
         let group = &endpoint.shared.group.gate;
         let seats = [
             self.seat(worker, endpoint, associations, &endpoint.shared.gate)
@@ -48,7 +53,6 @@ impl UdpEndpoint {
             self.seat(worker, endpoint, associations, group)
                 .ok_or(Refusal::OverallConnections)?,
         ];
-        let route = endpoint.route();
         let mut lookup = None;
         let leg = match &route.targets[0].remote {
             Remote::Addr(addr) => self.leg(worker, endpoint, associations, &route, &[*addr])?,
@@ -73,6 +77,7 @@ impl UdpEndpoint {
             endpoint: Rc::clone(endpoint),
             route,
             client: key.client,
+            passes: Vec::new(),
             at: now,
         });
         worker.shared.loads[worker.index].set(worker.table.len());
@@ -358,7 +363,6 @@ fn open_socket(route: &Route, peer: &SocketAddr) -> io::Result<Fd> {
         socket::bind_device(&fd, device)?;
     }
     udp::receive_errors(&fd, peer.is_ipv4())?;
-    udp::receive_trains(&fd);
     Ok(fd)
 }
 

@@ -1,0 +1,4 @@
+//! How remotes stand, and what that means for new flows.
+
+pub mod pool;
+pub mod standing;
