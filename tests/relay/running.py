@@ -104,7 +104,7 @@ class Program:
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
-    def wait(self, timeout: float = 20) -> int:
+    def wait(self, timeout: float = 40) -> int:
         return self.process.wait(timeout)
 
 

@@ -21,7 +21,7 @@ from qanat.errors import ControlError
 from tests.relay.running import Program, connect, echo_target, free_port, talk
 from tests.support.wait import wait_until
 
-pytestmark = pytest.mark.timeout(90)  # each starts interpreters, on machines that are shared
+pytestmark = pytest.mark.timeout(180)  # each starts interpreters, on machines that are shared
 
 
 @pytest.fixture
@@ -164,23 +164,24 @@ def test_it_runs_with_its_streams_closed(tmp_path: Path, target: str) -> None:
                 talk(sock)
         finally:
             process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait() == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_many_signals_at_any_moment_leave_nothing_behind(
     tmp_path: Path, target: str, number: signal.Signals
 ) -> None:
-    for moment in (0.05, 0.1, 0.15, 0.2, 0.3):
+    for moment in (0, 0.02, 0.05, 0.1, 0.3):
         directory = tmp_path / str(moment)
         directory.mkdir()
         with Program(directory, "-l", "127.0.0.1:0", "-r", target) as program:
+            # Before this, signals are the interpreter's affair.
+            wait_until(program.run_directory.exists, 30)
             time.sleep(moment)  # any moment will do: this looks for those that do not
             program.signal(number)
             program.signal(number)
-            code = program.wait()
-            assert code in (0, 130, -number), program.stderr
-            assert "Traceback" not in program.stderr or code == -number
+            assert program.wait() in (0, 130), program.stderr
+            assert "Traceback" not in program.stderr
             assert list(program.run_directory.glob("*.sock")) == []
 
 
@@ -443,7 +444,7 @@ def test_a_second_signal_ends_it_now(tmp_path: Path, target: str) -> None:
             program.signal(signal.SIGTERM)
             wait_until(lambda: refused(address))
             program.signal(signal.SIGTERM)
-            assert program.wait(20) == 0
+            assert program.wait() == 0
             assert "cut 1 flow" in program.stderr
 
 
@@ -457,7 +458,7 @@ def test_stop_now_cuts_a_drain_short(tmp_path: Path, target: str) -> None:
             with pytest.raises(ControlError, match="stopping"):
                 program.post("/reload")
             program.post("/stop", now="true")
-            assert program.wait(20) == 0
+            assert program.wait() == 0
 
 
 # Service manager
@@ -521,26 +522,31 @@ def test_sockets_of_a_service_manager_are_used(tmp_path: Path, target: str, by: 
     path = tmp_path / "relay.toml"
     path.write_text(f'[[endpoints]]\nname = "web"\nlisten = "127.0.0.1:1"\nremote = "{target}"\n')
     words = ["-u", "-l", "ADDRESS", "-r", target] if by == "address" else ["-c", str(path)]
-    with subprocess.Popen(
-        [sys.executable, "-c", ACTIVATION, *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "RUNTIME_DIRECTORY": str(tmp_path / "run")},
-    ) as process:
+    errors = tmp_path / "stderr"
+    with (
+        errors.open("w") as stderr,
+        subprocess.Popen(
+            [sys.executable, "-c", ACTIVATION, *words],
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            env={**os.environ, "RUNTIME_DIRECTORY": str(tmp_path / "run")},
+        ) as process,
+    ):
         assert process.stdout is not None
-        assert process.stderr is not None
         try:
             host, _, port = process.stdout.readline().strip().partition(":")
             # It listens already: what connects before the relay runs is served when it does.
             with connect((host, int(port))) as sock:
                 talk(sock)
+            if by == "name":
+                # There is no endpoint for the UDP socket then.
+                wait_until(lambda: "no endpoint uses" in errors.read_text())
         finally:
             process.terminate()
-            process.wait(20)
-        told = process.stderr.read()
-        assert ("no endpoint uses" in told) == (by == "name"), "the UDP socket has no endpoint then"
-        assert ("Traceback" in told) is False
+            process.wait()
+    if by == "address":
+        assert errors.read_text() == ""
 
 
 # Daemon

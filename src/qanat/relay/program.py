@@ -111,7 +111,8 @@ class _Program:
         notifier = Notifier()
         detached = detach() if self._options.daemon else None
         signals = Signals()
-        self._stack.callback(signals.restore)
+        # The process ends with us: not even its last moments are to be disturbed.
+        self._stack.callback(signals.ignore)
         logs = self._open_logs()
         if self._options.pid_file is not None:
             self._stack.callback(PidFile(Path(self._options.pid_file)).remove)

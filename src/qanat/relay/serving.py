@@ -122,7 +122,7 @@ class Serving:
             await asyncio.gather(*self._tasks, return_exceptions=True)
             for server in servers:
                 await server.close()
-            self._signals.ignore()
+            self._signals.leave_loop()
 
     # What can be asked through the control socket
 

@@ -17,6 +17,7 @@ __all__ = ["HANDLED", "Signals"]
 
 _STOPPING: Final = (signal.SIGTERM, signal.SIGINT)
 _KEPT: Final = (signal.SIGHUP, signal.SIGUSR1)
+_INTERRUPTED: Final = 130
 HANDLED: Final = (*_STOPPING, *_KEPT)
 
 
@@ -26,8 +27,8 @@ class Signals:
     def __init__(self) -> None:
         self._early: list[signal.Signals] = []
         self._before = {number: signal.getsignal(number) for number in HANDLED}
-        signal.signal(signal.SIGTERM, _end)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number in _STOPPING:
+            signal.signal(number, self._end)
         for number in _KEPT:
             signal.signal(number, self._keep)
 
@@ -46,15 +47,20 @@ class Signals:
             if number in receivers:
                 receivers[number]()
 
-    def ignore(self) -> None:
-        """From now on nothing matters any more; to be called in the loop, at its end."""
+    def leave_loop(self) -> None:
+        """Nothing is delivered any more; to be called in the loop, at its end."""
         loop = asyncio.get_running_loop()
         for number in HANDLED:
             loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_IGN)
 
+    def ignore(self) -> None:
+        """The program ends, and nothing shall disturb that."""
+        for number in HANDLED:
+            signal.signal(number, signal.SIG_IGN)
+
     def restore(self) -> None:
-        """Give every signal back to whoever had it before."""
+        """Give every signal back to whoever had it before, if the process is to live on."""
         for number, handler in self._before.items():
             if handler is not None:
                 signal.signal(number, handler)
@@ -62,7 +68,9 @@ class Signals:
     def _keep(self, number: int, _frame: FrameType | None) -> None:
         self._early.append(signal.Signals(number))
 
-
-def _end(_number: int, _frame: FrameType | None) -> None:
-    """Asked to stop before there was anything to stop."""
-    raise SystemExit(0)
+    def _end(self, number: int, _frame: FrameType | None) -> None:
+        """Asked to stop before there was anything to stop. Once is enough."""
+        self.ignore()
+        # Not KeyboardInterrupt: if that passes through an exec() on its way (imports do that),
+        # Python ends by killing itself, whoever caught it.
+        raise SystemExit(_INTERRUPTED if number == signal.SIGINT else 0)
