@@ -7,20 +7,24 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use _engine::flow::limits::Gate;
-use _engine::net::addr::RawAddr;
+use _engine::net::addr::{RawAddr, unmapped};
+use _engine::net::network::Networks;
 use _engine::plan::{EndpointPlan, LimitsPlan, ResolverPlan};
+use _engine::transport::proxy;
 use hickory_resolver::proto::op::Message;
 use hickory_resolver::system_conf::parse_resolv_conf;
 use serde::{Serialize, de::DeserializeOwned};
 
 pub type Target = fn(&[u8]);
 
-pub const TARGETS: [(&str, Target); 5] = [
+pub const TARGETS: [(&str, Target); 7] = [
     ("plan_json", plan_json),
     ("kernel_address", kernel_address),
     ("gate", gate),
     ("resolv_conf", resolv_conf),
     ("dns_answer", dns_answer),
+    ("proxy_header", proxy_header),
+    ("networks", networks),
 ];
 
 /// Plans: what is taken must come back as it was.
@@ -77,7 +81,7 @@ pub fn gate(bytes: &[u8]) {
         };
         match byte >> 4 {
             0..=8 => {
-                if let Ok(pass) = gate.admit(ip, now) {
+                if let Ok(pass) = gate.admit(Some(ip), now) {
                     open.push((ip, pass));
                 }
             }
@@ -108,4 +112,34 @@ pub fn resolv_conf(bytes: &[u8]) {
 /// Answers of name servers, read by the resolver's library.
 pub fn dns_answer(bytes: &[u8]) {
     let _ = Message::from_vec(bytes);
+}
+
+/// PROXY protocol headers: what was read can be written, and is read again as it was.
+pub fn proxy_header(bytes: &[u8]) {
+    let _ = proxy::start(bytes);
+    if let Ok(Some(end)) = proxy::line_end(bytes)
+        && let Ok(header) = proxy::parse_line(&bytes[..end])
+        && let Some(addresses) = header.addresses
+    {
+        let again = proxy::parse_line(&proxy::line(&addresses)).expect("our own line");
+        assert_eq!(again.addresses, Some(addresses));
+    }
+    if let Ok(header) = proxy::parse_binary(bytes)
+        && let Some(addresses) = header.addresses
+    {
+        let written = proxy::binary(&addresses, proxy::Kind::Stream, &header.tlvs);
+        assert_eq!(proxy::parse_binary(&written), Ok(header));
+    }
+}
+
+/// Access lists.
+pub fn networks(bytes: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(bytes)
+        && let Ok(networks) = Networks::parse(&[text.to_owned()])
+    {
+        // Whatever the network, asking it does no harm, and one without bits holds its family.
+        let base: Option<IpAddr> = text.split('/').next().and_then(|ip| ip.parse().ok());
+        let base = base.expect("an address");
+        assert!(networks.contain(base) || base != unmapped(base));
+    }
 }

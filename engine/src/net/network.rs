@@ -70,7 +70,14 @@ impl FromStr for Network {
         if bits > most {
             return Err(());
         }
-        Ok(Self { base, bits })
+        // Mapped addresses are looked up as IPv4, so that is what a mapped network means.
+        match (base, unmapped(base)) {
+            (IpAddr::V6(_), base @ IpAddr::V4(_)) if bits >= 96 => Ok(Self {
+                base,
+                bits: bits - 96,
+            }),
+            _ => Ok(Self { base, bits }),
+        }
     }
 }
 
@@ -111,6 +118,7 @@ mod tests {
         assert!(networks(&["0.0.0.0/0"]).contain(ip("255.255.255.255")));
         assert!(!networks(&["0.0.0.0/0"]).contain(ip("::1")));
         assert!(networks(&["::/0"]).contain(ip("ffff::1")));
+        assert!(networks(&["::ffff:10.0.0.0/104"]).contain(ip("10.9.9.9")));
     }
 
     #[test]
