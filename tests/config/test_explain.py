@@ -142,7 +142,7 @@ def only(content: dict[str, Any]) -> str:
         ),
         (
             {"endpoints": [{"listen": ":1", "remote": "a:1", "failover": {"x": [1]}}]},
-            "endpoints[0].failover: failover is not yet supported (take the key out)",
+            "endpoints[0].failover: must be true or false",
         ),
     ],
 )

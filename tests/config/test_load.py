@@ -268,15 +268,52 @@ def test_each_mistake_has_file_line_column_key_value_and_what_would_be_right(
     )
 
 
-def test_what_is_not_built_yet_is_told_at_the_exact_key() -> None:
-    found = problems(FILES / "balance.toml") + problems(FILES / "transports.toml")
+def test_what_is_not_built_yet_is_told_at_the_exact_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qanat.config.unbuilt.UNBUILT", {"balance": "balancing is"})
+    found = problems(FILES / "balance.toml")
     assert [(problem.line, problem.key) for problem in found] == [
         (5, "endpoints[0].balance"),
         (11, "endpoints[1].balance"),
-        (4, "endpoints[0].listen_transport"),
-        (9, "endpoints[1].remote_transport"),
     ]
     assert all("not yet supported" in problem.message for problem in found)
+
+
+@pytest.mark.parametrize("name", ["balance.toml", "tls.toml", "ws.toml", "wss.toml", "sni.yaml"])
+def test_files_of_every_kind(name: str) -> None:
+    loaded = load(FILES / name)
+    assert loaded.warnings == []
+    assert loaded.config.endpoints
+
+
+def test_mistakes_in_tables_within_tables_are_told_where_they_stand(tmp_path: Path) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text(
+        """
+[[endpoints]]
+listen = ":1"
+remote = "a:1"
+[endpoints.listen_transport]
+tls = { servername = "a", aplpn = ["h2"] }
+[endpoints.network.check]
+kind = "http"
+statsu = [200]
+[[endpoints.route]]
+sni = "*.*.a"
+remote = "b"
+"""
+    )
+    assert [str(problem).removeprefix(f"{path}:") for problem in problems(path)] == [
+        "6:27: endpoints[0].listen_transport.tls.aplpn: unknown key (did you mean alpn?)",
+        "9:1: endpoints[0].network.check.statsu: unknown key (did you mean status?)",
+        (
+            '11:1: endpoints[0].route[0].sni[0] = "*.*.a": a * stands for the first part of a '
+            "name alone (as *.example.com)"
+        ),
+        (
+            '12:1: endpoints[0].route[0].remote = "b": no port (host:port, as example.com:443 or '
+            "[2001:db8::1]:443)"
+        ),
+    ]
 
 
 def test_overrides() -> None:

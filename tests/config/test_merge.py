@@ -155,7 +155,7 @@ EXAMPLES: dict[str, tuple[Any, str, Any]] = {
     "no_tcp": (True, "network.no_tcp", True),
     "ipv6_only": (True, "network.ipv6_only", True),
     "send_proxy": (False, "network.send_proxy", False),
-    "accept_proxy": (False, "network.accept_proxy", False),
+    "accept_proxy": ("optional", "network.accept_proxy", "optional"),
     "send_proxy_version": (1, "network.send_proxy_version", 1),
     **{
         name: (7, f"network.{name}", 7)
@@ -165,6 +165,7 @@ EXAMPLES: dict[str, tuple[Any, str, Any]] = {
             "tcp_keepalive",
             "tcp_keepalive_probe",
             "accept_proxy_timeout",
+            "handshake_timeout",
             "idle_timeout",
             "linger",
             "max_connections",
@@ -189,7 +190,7 @@ def test_every_option_reaches_its_key(name: str) -> None:
     ("options", "key"),
     [
         ({"tcp_keepalive": 99_999}, "--tcp-keepalive"),
-        ({"send_proxy": True}, "--send-proxy"),
+        ({"accept_proxy": "maybe"}, "--accept-proxy"),
         ({"log_level": "loud"}, "--log-level"),
         ({"dns_servers": ["192.0.2.1", "x y"]}, "--dns-servers"),
         ({"dns_min_ttl": 9, "dns_max_ttl": 5}, "--dns-min-ttl"),

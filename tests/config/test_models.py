@@ -191,35 +191,10 @@ def test_min_ttl_is_not_held_against_a_max_ttl_that_another_file_may_give() -> N
 @pytest.mark.parametrize(
     ("model", "values"),
     [
-        (Endpoint, GOOD | {"listen_transport": "ws;host=a;path=/b"}),
-        (Endpoint, GOOD | {"remote_transport": "tls;sni=a"}),
-        (Endpoint, GOOD | {"balance": "roundrobin: 1, 2"}),
-        (Endpoint, GOOD | {"balance": "iphash"}),
-        (Endpoint, GOOD | {"failover": True}),
-        (Endpoint, GOOD | {"route": {"a.example": "a:1"}}),
-        (Endpoint, GOOD | {"allow": ["10.0.0.0/8"]}),
-        (Endpoint, GOOD | {"deny": ["10.0.0.0/8"]}),
-        (Endpoint, GOOD | {"hook": "x.so"}),
-        (Config, {"hook": "x.so"}),
-        (Network, {"send_proxy": True}),
-        (Network, {"accept_proxy": True}),
-        (Network, {"max_fails": 2}),
-        (Network, {"fail_timeout": 120_000}),
-    ],
-)
-def test_what_is_not_built_yet_is_refused_where_it_asks_for_something(
-    model: type[Model], values: dict[str, Any]
-) -> None:
-    assert "not yet supported" in refused(model, **values)
-
-
-@pytest.mark.parametrize(
-    ("model", "values"),
-    [
         (Endpoint, GOOD | {"listen_transport": "", "remote_transport": " "}),
         (Endpoint, GOOD | {"balance": "off"}),
         (Endpoint, GOOD | {"balance": "off: 1, 2", "extra_remotes": ["b:1"]}),
-        (Endpoint, GOOD | {"failover": False, "route": {}, "allow": [], "deny": [], "hook": ""}),
+        (Endpoint, GOOD | {"failover": False, "route": {}, "allow": [], "deny": []}),
         (Network, {"send_proxy": False, "accept_proxy": False, "send_proxy_version": 1}),
         (Network, {"send_mptcp": True, "accept_mptcp": True}),
     ],

@@ -7,8 +7,9 @@ import pytest
 
 from qanat.config.address import parse_listen, parse_nameserver, parse_remote, parse_through
 from qanat.config.load import load
-from qanat.config.models import MODELS
+from qanat.config.models import TABLES
 from qanat.config.reference import reference
+from qanat.config.transport_options import LISTEN, REMOTE, Side
 
 __all__: list[str] = []
 
@@ -24,7 +25,7 @@ PARSERS = {
 def addresses() -> list[tuple[str, str]]:
     """The rows of the table of addresses: a key, and a text that it is said to accept."""
     rows, key = [], ""
-    section = reference().partition("## Addresses")[2].partition("## Keys")[0]
+    section = reference().partition("## Addresses")[2].partition("## Transports")[0]
     for line in section.splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if len(cells) != 3 or cells[0] in ("where", "---"):
@@ -42,7 +43,7 @@ def test_the_page_is_up_to_date() -> None:
 
 def test_every_key_has_a_row() -> None:
     text = reference()
-    for model in MODELS.values():
+    for model in TABLES:
         for name in model.model_fields.keys() - {"log", "dns", "network", "limits", "endpoints"}:
             assert f"| `{name}` |" in text
 
@@ -58,8 +59,23 @@ def test_there_are_addresses_on_the_page() -> None:
 
 def test_every_example_on_the_page_loads() -> None:
     examples = re.findall(r"```toml\n(.*?)```", reference(), re.DOTALL)
-    assert len(examples) == 2
+    assert len(examples) == 5
     for example in examples:
         loaded = load(text=example)
         assert loaded.warnings == []
         assert loaded.config.endpoints
+
+
+def test_both_forms_of_a_transport_mean_the_same() -> None:
+    *_, text, table = re.findall(r"```toml\n(.*?)```", reference(), re.DOTALL)
+    wrapped = [load(text=example).config.endpoints[0].listen_wrapping for example in (text, table)]
+    assert wrapped[0] == wrapped[1] is not None
+
+
+@pytest.mark.parametrize(
+    ("side", "known"), [("listen_transport", LISTEN), ("remote_transport", REMOTE)]
+)
+def test_every_word_of_a_transport_is_on_the_page(side: str, known: Side) -> None:
+    rows = re.findall(rf"^\| (?:both|`{side}`) \|(.*)", reference(), re.MULTILINE)
+    words = {word.partition("=")[0] for row in rows for word in re.findall(r"`([^`]+)`", row)}
+    assert words - {"zero", "random"} == {*known.words, *known.keys}

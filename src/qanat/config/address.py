@@ -27,6 +27,7 @@ __all__ = [
     "RemoteAddress",
     "ThroughAddress",
     "join",
+    "parse_host",
     "parse_interface",
     "parse_listen",
     "parse_nameserver",
@@ -262,6 +263,14 @@ def parse_nameserver(text: str) -> NameServer:
             raise AddressError("the address before the port is missing", f"127.0.0.1:{port}")
         return NameServer(_host(host), _port(port))
     return NameServer(_host(text))
+
+
+def parse_host(text: str) -> Host:
+    """A name or an address without a port; IPv6 with or without brackets."""
+    _refuse_common_mistakes(text, "a name as a.example, or an address")
+    if text.startswith("["):
+        return _bracketed(text)
+    return _host(text)
 
 
 def parse_interface(text: str) -> InterfaceName:

@@ -13,9 +13,11 @@ from typing import Final, TypeAlias
 
 from qanat.config.address import Host, HostName
 from qanat.config.explain import simple
-from qanat.config.models import Config, Endpoint
+from qanat.config.models import Config, Endpoint, Network
 from qanat.config.origins import Origins
 from qanat.config.places import KeyPath, dotted
+from qanat.config.transport_options import LISTEN, REMOTE
+from qanat.config.transports import transport_notices
 from qanat.errors import ABSENT, Problem
 
 __all__ = ["check"]
@@ -148,12 +150,14 @@ class _Warnings:
                 "max_associations alone bounds them",
                 0,
             )
-        if endpoint.extra_remotes and endpoint.balance.partition(":")[0].strip() == "off":
+        self._remotes(number, endpoint)
+        self._wrapped(number, endpoint)
+        if network.accept_proxy_from and not network.accept_proxy:
             self._add(
                 number,
-                "extra_remotes",
-                "is not used while balance is off: flows go to remote alone",
-                None,
+                "accept_proxy_from",
+                "is not used while accept_proxy is false",
+                "accept_proxy = true, or optional",
                 None,
             )
         if _protocols(endpoint) and _returns(endpoint):
@@ -165,9 +169,52 @@ class _Warnings:
                 simple(endpoint.remote),
             )
 
+    def _remotes(self, number: int, endpoint: Endpoint) -> None:
+        chosen = endpoint.balancing.strategy != "off" or endpoint.failover
+        if endpoint.extra_remotes and not chosen and endpoint.hook is None:
+            self._add(
+                number,
+                "extra_remotes",
+                "is not used while balance is off: flows go to remote alone",
+                'balance = "roundrobin", or failover = true',
+                None,
+            )
+        if endpoint.failover and not endpoint.extra_remotes:
+            self._add(
+                number,
+                "failover",
+                "there is no other remote to go to",
+                "extra_remotes has the others",
+                True,
+            )
+
+    def _wrapped(self, number: int, endpoint: Endpoint) -> None:
+        for key, written, side in (
+            ("listen_transport", endpoint.listen_transport, LISTEN),
+            ("remote_transport", endpoint.remote_transport, REMOTE),
+        ):
+            for notice in transport_notices(written, side):
+                self._add(number, key, notice, None, None)
+        remote = endpoint.remote_wrapping
+        if remote is None or not _protocols(endpoint):
+            return
+        network = endpoint.network
+        if remote.uot and not network.use_udp:
+            self._add(
+                number, "remote_transport", "uot carries UDP, which is off", "use_udp = true", None
+            )
+        if network.use_udp and not remote.uot:
+            self._add(
+                number,
+                "remote_transport",
+                "wraps TCP alone: UDP goes out as it is",
+                "uot carries it too, where the other side is a qanat with uot",
+                None,
+            )
+
     def _add(self, number: int, key: str, message: str, hint: str | None, value: object) -> None:
         path: KeyPath = ("endpoints", number, key)
-        if key in ("no_tcp", "udp_timeout"):
+        if key in Network.model_fields:
             path = self._network_path(number, key)
         group = self._groups.setdefault(
             f"{key} {message}", _Topic(path, message, hint, ABSENT if value is None else value)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import ast
 import inspect
+import sys
 from functools import cache
 
-from qanat.config import models
-from qanat.config.models import Model
+from qanat.config.table import Model
 
 __all__ = ["describe", "describe_field"]
 
@@ -23,12 +23,12 @@ def describe(model: type[Model]) -> str:
 
 def describe_field(model: type[Model], name: str) -> str:
     """What a key does, in one paragraph."""
-    return _texts()[model.__name__][name]
+    return _texts(model.__module__)[model.__name__][name]
 
 
 @cache
-def _texts() -> dict[str, dict[str, str]]:
-    tree = ast.parse(inspect.getsource(models))
+def _texts(module: str) -> dict[str, dict[str, str]]:
+    tree = ast.parse(inspect.getsource(sys.modules[module]))
     return {node.name: _fields(node) for node in tree.body if isinstance(node, ast.ClassDef)}
 
 

@@ -13,8 +13,9 @@ from typing import Any, Final, Literal, TypeAlias, get_args, get_origin
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from qanat.config.models import Model
 from qanat.config.places import KeyPath, Place, dotted, printable
+from qanat.config.table import Model
+from qanat.config.words import nearest, words
 from qanat.errors import ABSENT, Problem
 
 __all__ = ["Locate", "explain", "nearest", "simple", "words"]
@@ -34,19 +35,6 @@ def explain(
     return [_problem(details, model, locate) for details in error.errors(include_url=False)]
 
 
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that was probably meant."""
-    # Not needed by a program that starts without a mistake in its configuration.
-    from difflib import get_close_matches
-
-    plain = {name.lower().replace("-", "_"): name for name in known}
-    asked = word[:64].lower().replace("-", "_")
-    if asked in plain:
-        return plain[asked]
-    close = get_close_matches(asked, plain, n=1, cutoff=0.65)
-    return plain[close[0]] if close else None
-
-
 def simple(value: object) -> object:
     """A value that can be shown in one line, or the marker for none."""
     if isinstance(value, str):
@@ -61,14 +49,11 @@ def simple(value: object) -> object:
     return ABSENT
 
 
-def words(names: Iterable[str], last: str = "or") -> str:
-    """``a, b or c``."""
-    *rest, end = names
-    return f"{', '.join(rest)} {last} {end}" if rest else end
-
-
 def _problem(details: Mapping[str, Any], model: type[Any], locate: Locate | None) -> Problem:
-    path: KeyPath = details["loc"]
+    # What is in angle brackets tells forms of one value apart, and is no key.
+    path: KeyPath = tuple(
+        part for part in details["loc"] if not (isinstance(part, str) and part[:1] == "<")
+    )
     context: Mapping[str, Any] = details.get("ctx", {})
     value: object = details["input"]
     if context.get("at"):
@@ -103,7 +88,7 @@ def _words_for(
     key = path[-1] if path else ""
     match kind:
         case "wrong" | "address" | "not_yet":
-            return context["message"], context["hint"]
+            return context.get("message"), context.get("hint")
         case "missing":
             example = _EXAMPLES.get(str(key))
             return "is missing", None if example is None else f'{key} = "{example}"'
@@ -118,6 +103,9 @@ def _words_for(
             return f"must be {_range(field, 'a whole number')}{_found(value)}", _as_whole(value)
         case "float_type" | "finite_number":
             return f"must be {_range(field, 'a number')}{_found(value)}", _as_number(value)
+        case "greater_than":
+            _, high = _bounds(field)
+            return f"must be above {context['gt']:g}{f' and at most {high}' if high else ''}", None
         case "greater_than_equal" | "less_than_equal":
             whole = field is None or field.annotation is not float
             return f"must be {_range(field, 'a whole number' if whole else 'a number')}", None
@@ -129,7 +117,7 @@ def _words_for(
             return f"must have at most {context['max_length']} characters", None
         case "string_unicode":
             return "is not valid text", None
-        case "list_type":
+        case "list_type" | "tuple_type":
             return f"must be a list{_found(value)}", _as_list(value)
         case "too_short":
             return "must not be empty", "take the key out to use the default"
@@ -143,12 +131,17 @@ def _not_one_of(value: object, field: FieldInfo | None) -> tuple[str, str | None
     known = _literals(None if field is None else field.annotation)
     meant = nearest(value, known) if isinstance(value, str) else None
     hint = f"did you mean {meant}?" if meant else None
+    if meant in ("true", "false"):
+        hint = f"{meant}, without quotes"
     return f"must be one of {words(known)}", hint
 
 
 def _literals(annotation: object) -> tuple[str, ...]:
     if get_origin(annotation) is Literal:
-        return tuple(str(word) for word in get_args(annotation))
+        return tuple(
+            str(word).lower() if isinstance(word, bool) else str(word)
+            for word in get_args(annotation)
+        )
     return tuple(word for part in get_args(annotation) for word in _literals(part))
 
 

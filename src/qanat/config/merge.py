@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pydantic import ValidationError
 
@@ -43,8 +43,9 @@ class Overrides:
     tcp_keepalive_probe: int | None = None
     send_proxy: bool | None = None
     send_proxy_version: int | None = None
-    accept_proxy: bool | None = None
+    accept_proxy: bool | Literal["optional"] | None = None
     accept_proxy_timeout: int | None = None
+    handshake_timeout: float | None = None
     idle_timeout: float | None = None
     linger: float | None = None
     max_connections: int | None = None

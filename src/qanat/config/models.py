@@ -4,62 +4,96 @@ The text under each field is its documentation: ``docs/configuration.md`` and th
 made of it. The models know no file and no line; what they refuse is told as
 :class:`qanat.errors.ConfigError`, also when they are built in Python. They do no I/O.
 
-Two kinds of keys look alike to a user and are kept apart here: keys that work, and keys whose work
-is not built yet. The latter accept the values that ask for nothing (``balance = "off"``) and
-refuse all others, so that nobody runs a file that silently does less than it says.
+Single values are in :mod:`qanat.config.values`, tables of endpoints in modules of their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NoReturn
+from typing import Annotated, Final, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StrictBool,
-    StrictFloat,
-    StrictInt,
-    StrictStr,
-    ValidationError,
-    ValidationInfo,
-    model_validator,
-)
-from pydantic_core import PydanticCustomError
+from pydantic import BeforeValidator, Field, StrictInt, ValidationInfo, model_validator
 
 from qanat.config import address
+from qanat.config.balancing import BalanceError, Balancing, parse_balance
+from qanat.config.health_check import Check
+from qanat.config.refusal import refuse
+from qanat.config.routes import Route, as_routes
+from qanat.config.table import Model
+from qanat.config.transports import (
+    Certificate,
+    ListenTls,
+    ListenTransport,
+    ListenWrapping,
+    RemoteTls,
+    RemoteTransport,
+    RemoteWrapping,
+    WebSocket,
+    listen_transport,
+    remote_transport,
+)
+from qanat.config.values import (
+    HIGHEST_KEEPALIVE,
+    HIGHEST_PIPE_PAGE,
+    HIGHEST_PROBES,
+    AcceptProxy,
+    AccessList,
+    BalanceText,
+    Count,
+    Device,
+    Failover,
+    Flag,
+    HealthCheck,
+    Hook,
+    Label,
+    Listen,
+    NameServer,
+    OnePort,
+    Quota,
+    Rate,
+    Remote,
+    Routes,
+    Seconds,
+    SendProxy,
+    SendProxyUdp,
+    Text,
+    Through,
+    TrustedList,
+    WholeSeconds,
+)
 
 __all__ = [
     "ALIASES",
     "DEPRECATED",
     "MODELS",
     "PART",
+    "TABLES",
+    "Certificate",
+    "Check",
     "Config",
     "Dns",
     "DnsMode",
     "DnsProtocol",
     "Endpoint",
     "Limits",
+    "ListenTls",
+    "ListenTransport",
     "Log",
     "LogFormat",
     "LogLevel",
     "Model",
     "Network",
+    "OnFailure",
+    "RemoteTls",
+    "RemoteTransport",
+    "Route",
+    "WebSocket",
 ]
 
 LogLevel = Literal["off", "error", "warn", "info", "debug", "trace"]
 LogFormat = Literal["text", "json"]
 DnsMode = Literal["ipv4_only", "ipv6_only", "ipv4_and_ipv6", "ipv4_then_ipv6", "ipv6_then_ipv4"]
 DnsProtocol = Literal["tcp", "udp", "tcp_and_udp"]
-
-# The kernel's limits for TCP_KEEPIDLE, TCP_KEEPINTVL and TCP_KEEPCNT; beyond them: EINVAL.
-HIGHEST_KEEPALIVE: Final = 32_767
-HIGHEST_PROBES: Final = 127
-HIGHEST: Final = 2**32 - 1
-HIGHEST_PIPE_PAGE: Final = 2**19  # 2 GiB in pages of 4 KiB: the kernel's own limit for one pipe
+OnFailure = Literal["refuse", "allow"]
 
 PART: Final = {"part": True}
 """Validation context for one file of several: what only the whole can tell is not asked."""
@@ -72,126 +106,6 @@ ALIASES: Final = {
 
 DEPRECATED: Final = frozenset({"zero_copy", "fast_open"})
 """Keys of old files that are accepted anywhere and do nothing."""
-
-
-def _refuse(
-    message: str, hint: str | None = None, *, kind: str = "wrong", at: str = ""
-) -> NoReturn:
-    """``at`` names the field when a check of the whole model finds fault with one."""
-    raise PydanticCustomError(
-        kind, "{message}", {"message": message, "hint": hint, "at": at}
-    ) from None
-
-
-def _not_yet(message: str, hint: str | None = None) -> NoReturn:
-    _refuse(message, hint, kind="not_yet")
-
-
-def _address(parse: Callable[[str], object]) -> Callable[[str], str]:
-    def check(text: str) -> str:
-        try:
-            parse(text)
-        except address.AddressError as error:
-            _refuse(str(error), error.hint, kind="address")
-        return text
-
-    return check
-
-
-def _one_port(text: str) -> address.ListenAddress:
-    parsed = address.parse_listen(text)
-    if len(parsed.ports) > 1:
-        raise address.AddressError("one port is wanted here", str(parsed).partition("-")[0])
-    return parsed
-
-
-def _no_transport(text: str) -> str:
-    if text.strip():
-        _not_yet("transports are not yet supported", "take the key out to relay plain TCP")
-    return text
-
-
-def _no_balance(text: str) -> str:
-    strategy, _, weights = text.partition(":")
-    match strategy.strip():
-        case "off":
-            return text
-        case "iphash" | "roundrobin":
-            _not_yet("balancing is not yet supported", 'flows go to remote alone with "off"')
-        case _ if weights and not strategy.strip():
-            _refuse("the strategy before the colon is missing", "one of off, iphash, roundrobin")
-        case _:
-            _refuse("not a balancing strategy", "one of off, iphash, roundrobin")
-
-
-def _no_proxy(value: bool) -> bool:
-    if value:
-        _not_yet("the PROXY protocol is not yet supported", "false, or take the key out")
-    return value
-
-
-def _nothing(feature: str) -> Callable[[object], None]:
-    def check(value: object) -> None:
-        if value is False or value is None or value in ("", [], {}, ()):
-            return
-        _not_yet(f"{feature} not yet supported", "take the key out")
-
-    return check
-
-
-def _label(text: str) -> str:
-    if not text.strip() or text != text.strip() or not text.isprintable():
-        _refuse("a name needs printable characters, without blanks around them")
-    return text
-
-
-Flag = StrictBool
-Text = Annotated[StrictStr, Field(min_length=1)]
-Count = Annotated[StrictInt, Field(ge=0, le=HIGHEST)]
-WholeSeconds = Annotated[StrictInt, Field(ge=0, le=HIGHEST)]
-Seconds = Annotated[StrictFloat, Field(ge=0, le=HIGHEST, allow_inf_nan=False)]
-Listen = Annotated[StrictStr, AfterValidator(_address(address.parse_listen))]
-Remote = Annotated[StrictStr, AfterValidator(_address(address.parse_remote))]
-Through = Annotated[StrictStr, AfterValidator(_address(address.parse_through))]
-NameServer = Annotated[StrictStr, AfterValidator(_address(address.parse_nameserver))]
-Device = Annotated[StrictStr, AfterValidator(_address(address.parse_interface))]
-OnePort = Annotated[StrictStr, AfterValidator(_address(_one_port))]
-Transport = Annotated[StrictStr, AfterValidator(_no_transport)]
-Balance = Annotated[StrictStr, AfterValidator(_no_balance)]
-Proxy = Annotated[StrictBool, AfterValidator(_no_proxy)]
-
-
-class _Telling(type(BaseModel)):  # type: ignore[misc]  # the type has no public name
-    """Makes a wrong value in Python a :class:`ConfigError`, as it is in a file.
-
-    Only the call of a class comes by here. Nested validation does not, so that all mistakes of a
-    file are still collected into one error.
-    """
-
-    if not TYPE_CHECKING:
-
-        def __call__(cls, *args: object, **kwargs: object) -> object:
-            try:
-                return super().__call__(*args, **kwargs)
-            except ValidationError as error:
-                from qanat.config.explain import explain
-                from qanat.errors import ConfigError
-
-                raise ConfigError(explain(error, cls)) from None
-
-
-if TYPE_CHECKING:
-    _Root = BaseModel
-else:
-
-    class _Root(BaseModel, metaclass=_Telling):
-        pass
-
-
-class Model(_Root):
-    """What the models have in common: they are frozen and know their keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class Log(Model):
@@ -218,11 +132,14 @@ class Dns(Model):
     first gave nothing."""
 
     protocol: DnsProtocol = "tcp_and_udp"
-    """How name servers are asked. `tcp_and_udp` asks by UDP, and by TCP when an answer was cut."""
+    """How name servers are asked that are not behind TLS. `tcp_and_udp` asks by UDP, and by TCP
+    when an answer was cut."""
 
-    nameservers: Annotated[list[NameServer], Field(min_length=1)] = []
-    """The name servers, each as an address or a name, with a port if it is not 53. When the key is
-    missing the system's are used (`/etc/resolv.conf`)."""
+    nameservers: Annotated[list[NameServer], Field(min_length=1)] = Field(default_factory=list)
+    """The name servers, each as an address or a name, with a port if it is not 53; behind TLS as
+    `tls://192.0.2.53` (port 853) or `https://dns.example/dns-query`, and with `#dns.example` at the
+    end if the certificate is for another name than the one before. When the key is missing the
+    system's are used (`/etc/resolv.conf`)."""
 
     min_ttl: Count = 0
     """The shortest time in seconds that an answer is kept."""
@@ -237,7 +154,7 @@ class Dns(Model):
     def _ordered(self, info: ValidationInfo) -> Dns:
         if self.min_ttl > self.max_ttl and not info.context:
             unset = "" if "max_ttl" in self.model_fields_set else ", its default"
-            _refuse(f"must not be above max_ttl ({self.max_ttl}{unset})", at="min_ttl")
+            refuse(f"must not be above max_ttl ({self.max_ttl}{unset})", at="min_ttl")
         return self
 
 
@@ -275,17 +192,29 @@ class Network(Model):
     accept_mptcp: Flag = False
     """Listen with multipath TCP; plain TCP where the system has none."""
 
-    send_proxy: Proxy = False
-    """Send a PROXY protocol header to the target. Not yet supported."""
+    send_proxy: SendProxy = False
+    """Send a PROXY protocol header to the target, before anything else."""
 
     send_proxy_version: Annotated[StrictInt, Field(ge=1, le=2)] = 2
     """The version of that header."""
 
-    accept_proxy: Proxy = False
-    """Expect a PROXY protocol header from the client. Not yet supported."""
+    send_proxy_udp: SendProxyUdp = False
+    """Send a header of version 2 in front of the first datagram of each UDP association."""
+
+    accept_proxy: AcceptProxy = False
+    """Expect a PROXY protocol header from the client: its addresses count from then on, for
+    balancing, limits, access lists, hooks and logs. `optional` takes clients without one too."""
 
     accept_proxy_timeout: WholeSeconds = 5
-    """Seconds to wait for that header. `accept_timeout` is accepted as another name."""
+    """Seconds from accepting the client until that header is there; 0 means for ever.
+    `accept_timeout` is accepted as another name."""
+
+    accept_proxy_from: TrustedList = Field(default_factory=list)
+    """Networks whose headers count, as `10.0.0.0/8`; empty trusts everybody."""
+
+    handshake_timeout: Seconds = 10.0
+    """Seconds that the handshakes of a transport may take on either side; 0 means for ever.
+    Fractions are allowed."""
 
     idle_timeout: Seconds = 0.0
     """Seconds without a byte in either direction after which a TCP flow is ended; 0 means never.
@@ -309,11 +238,34 @@ class Network(Model):
     """How many UDP associations an endpoint keeps; the least recently used one gives way. 0 means
     no limit."""
 
-    max_fails: Annotated[Any, AfterValidator(_nothing("failover is"))] = None
-    """After how many failures a remote is left alone. Not yet supported."""
+    max_rate_up: Rate = 0
+    """How many bytes a second an endpoint takes from all its clients together: a number, or text as
+    `10MiB/s` or `100Mbit/s`; 0 means no limit."""
 
-    fail_timeout: Annotated[Any, AfterValidator(_nothing("failover is"))] = None
-    """How long a failed remote is left alone. Not yet supported."""
+    max_rate_down: Rate = 0
+    """The same from targets to clients."""
+
+    max_rate_up_per_client: Rate = 0
+    """The same for one client address (for IPv6: one /64), from the client."""
+
+    max_rate_down_per_client: Rate = 0
+    """The same for one client address (for IPv6: one /64), to the client."""
+
+    max_rate_up_per_flow: Rate = 0
+    """The same for one flow, from the client."""
+
+    max_rate_down_per_flow: Rate = 0
+    """The same for one flow, to the client."""
+
+    max_fails: Count = 2
+    """With `failover`: after how many failures in a row a remote is left alone; 0 means never."""
+
+    fail_timeout: Count = 120_000
+    """With `failover`: how long such a remote is left alone, in **milliseconds**, before it is
+    tried again with few flows at first."""
+
+    check: HealthCheck | None = None
+    """Active health checks of all remotes."""
 
 
 class Endpoint(Model):
@@ -329,17 +281,21 @@ class Endpoint(Model):
     resolved for each flow. When `listen` has a range of ports, a range as long as that pairs them
     one by one, and a single port serves all of them."""
 
-    name: (
-        Annotated[StrictStr, Field(min_length=1, max_length=100), AfterValidator(_label)] | None
-    ) = None
+    name: Label | None = None
     """What the endpoint is called in logs and metrics; the text of `listen` if it has no name."""
 
-    extra_remotes: list[Remote] = []
-    """Further remotes for balancing. Not used while `balance` is off."""
+    extra_remotes: list[Remote] = Field(default_factory=list)
+    """Further remotes, for `balance`, `failover` and hooks. Not used without one of them."""
 
-    balance: Balance = "off"
-    """How flows are spread over the remotes. Only `off` is supported yet; `iphash` and
-    `roundrobin` are not."""
+    balance: BalanceText = "off"
+    """How flows are spread over `remote` and `extra_remotes`: `off`, `roundrobin`, `iphash` (by the
+    client's address), `leastconn` (the fewest flows), `random2` (the better of two at random) or
+    `failover` (the first that works). All but the first and the last take weights, 0 to 255, one
+    for each remote: `roundrobin: 4, 2, 1`."""
+
+    failover: Failover = False
+    """When a remote fails, go to the next one within the same client connection, and leave remotes
+    that fail alone for a while. While balance is off, the first remote that works is used."""
 
     through: Through | None = None
     """Where flows leave the machine: an address, with a port if it matters, or the name of a
@@ -351,41 +307,82 @@ class Endpoint(Model):
     listen_interface: Device | None = None
     """The device that the listening sockets are bound to."""
 
-    listen_transport: Transport | None = None
-    """What clients wrap their connection in. Not yet supported."""
+    listen_transport: ListenWrapping | None = None
+    """What clients wrap their connection in: a table, or realm's text as
+    `ws;host=a.example;path=/chat;tls;cert=a.pem;key=a.key`."""
 
-    remote_transport: Transport | None = None
-    """What the connection to the target is wrapped in. Not yet supported."""
+    remote_transport: RemoteWrapping | None = None
+    """What the connection to the target is wrapped in: a table, or realm's text as
+    `ws;host=a.example;path=/chat;tls;sni=a.example`."""
 
     network: Network = Field(default_factory=Network)
     """The endpoint's own `network` table."""
 
-    failover: Annotated[Any, AfterValidator(_nothing("failover is"))] = None
-    """Go to the next remote when one fails. Not yet supported."""
+    route: Annotated[Routes, BeforeValidator(as_routes)] = Field(default_factory=list)
+    """Remotes by server name, HTTP host or first bytes. A table of server names and remotes,
+    `{ "*.a.example" = "192.0.2.1:443" }`, is short for a list of routes."""
 
-    route: Annotated[Any, AfterValidator(_nothing("routing by server name is"))] = None
-    """Choose the remote by the server name a client asks for. Not yet supported."""
+    route_timeout: Seconds = 3.0
+    """Seconds to wait for what the client says first; then flows go to `remote`. 0 means for ever.
+    Fractions are allowed."""
 
-    allow: Annotated[Any, AfterValidator(_nothing("access lists are"))] = None
-    """Networks whose clients are let in. Not yet supported."""
+    allow: AccessList = Field(default_factory=list)
+    """Networks whose clients are let in, as `10.0.0.0/8`, and nobody else; empty lets in everybody
+    who is not in `deny`."""
 
-    deny: Annotated[Any, AfterValidator(_nothing("access lists are"))] = None
-    """Networks whose clients are refused. Not yet supported."""
+    deny: AccessList = Field(default_factory=list)
+    """Networks whose clients are refused, also when `allow` has them."""
 
-    hook: Annotated[Any, AfterValidator(_nothing("hooks are"))] = None
-    """Code that decides about each flow. Not yet supported."""
+    quota: Quota = 0
+    """How many bytes the endpoint carries, both directions together, before it refuses new flows
+    and ends those it has: a number, or text as `500GB` or `1.5TiB`; 0 means no end."""
+
+    hook: Hook | None = None
+    """A Python function that decides about each flow: `module:function`, or the path of a file, as
+    `/etc/qanat/hooks.py:function`. Without a function's name a file's `decide` is asked."""
+
+    hook_first_bytes: Annotated[StrictInt, Field(ge=0, le=65_536)] = 0
+    """How many of the client's first bytes the hook is shown; 0 asks it at once."""
+
+    hook_timeout: Seconds = 5.0
+    """Seconds for the first bytes and the decision together. Fractions are allowed."""
+
+    hook_on_failure: OnFailure = "refuse"
+    """What becomes of a flow whose hook fails or takes too long."""
 
     @model_validator(mode="after")
     def _paired(self) -> Endpoint:
         listen = self.listen_address.ports
-        for field, texts in (("remote", [self.remote]), ("extra_remotes", self.extra_remotes)):
-            for text in texts:
-                ports = address.parse_remote(text).ports
-                if len(ports) not in (1, len(listen)):
-                    _refuse(
-                        f"{len(ports)} ports for the {len(listen)} of listen",
-                        "one port, or as many as listen has",
-                        at=field,
+        targets = [("remote", self.remote)]
+        targets += [("extra_remotes", text) for text in self.extra_remotes]
+        targets += [("route", text) for route in self.route for text in route.remotes()]
+        for field, text in targets:
+            ports = address.parse_remote(text).ports
+            if len(ports) not in (1, len(listen)):
+                refuse(
+                    f"{len(ports)} ports for the {len(listen)} of listen",
+                    "one port, or as many as listen has",
+                    at=field,
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _weighted(self) -> Endpoint:
+        try:
+            self.balancing.check(1 + len(self.extra_remotes))
+        except BalanceError as error:
+            refuse(str(error), error.hint, at="balance")
+        return self
+
+    @model_validator(mode="after")
+    def _unambiguous(self) -> Endpoint:
+        first: dict[tuple[str, str], int] = {}
+        for number, route in enumerate(self.route):
+            for kind, pattern in route.patterns():
+                if first.setdefault((kind, pattern), number) != number:
+                    refuse(
+                        f"{kind} {pattern} is in two routes, of which the first would count",
+                        at="route",
                     )
         return self
 
@@ -396,6 +393,18 @@ class Endpoint(Model):
     @property
     def remote_address(self) -> address.RemoteAddress:
         return address.parse_remote(self.remote)
+
+    @property
+    def balancing(self) -> Balancing:
+        return parse_balance(self.balance)
+
+    @property
+    def listen_wrapping(self) -> ListenTransport | None:
+        return listen_transport(self.listen_transport)
+
+    @property
+    def remote_wrapping(self) -> RemoteTransport | None:
+        return remote_transport(self.remote_transport)
 
     @property
     def through_address(self) -> address.ThroughAddress | None:
@@ -421,11 +430,9 @@ class Limits(Model):
 
 
 def _control(value: object) -> object:
-    if isinstance(value, str) and value:
-        return value
-    if isinstance(value, bool):
-        return value
-    _refuse("must be the path of a socket, true or false")
+    if not isinstance(value, bool) and not (isinstance(value, str) and value):
+        refuse("must be the path of a socket, true or false")
+    return value
 
 
 class Config(Model):
@@ -461,10 +468,7 @@ class Config(Model):
     """The path of the control socket; `true` for its usual place in the runtime directory, `false`
     for none."""
 
-    hook: Annotated[Any, AfterValidator(_nothing("hooks are"))] = None
-    """Code that decides about each flow. Not yet supported."""
-
-    endpoints: list[Endpoint] = []
+    endpoints: list[Endpoint] = Field(default_factory=list)
     """The rules. A configuration that is run needs at least one."""
 
 
@@ -476,4 +480,18 @@ MODELS: Final[dict[str, type[Model]]] = {
     "endpoint": Endpoint,
     "config": Config,
 }
-"""The kinds of tables, by the names that :data:`ALIASES` uses."""
+"""The kinds of tables whose keys realm's files may have, by the names that :data:`ALIASES` uses. A
+key there that nobody knows is passed over with a warning; in all other tables it is an error."""
+
+TABLES: Final[tuple[type[Model], ...]] = (
+    *MODELS.values(),
+    ListenTransport,
+    ListenTls,
+    RemoteTransport,
+    RemoteTls,
+    Certificate,
+    WebSocket,
+    Route,
+    Check,
+)
+"""Every table, those within others too."""

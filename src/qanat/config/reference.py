@@ -13,7 +13,23 @@ from pathlib import Path
 from typing import Any, Final
 
 from qanat.config.descriptions import describe, describe_field
-from qanat.config.models import Config, Dns, Endpoint, Limits, Log, Model, Network
+from qanat.config.models import (
+    Certificate,
+    Check,
+    Config,
+    Dns,
+    Endpoint,
+    Limits,
+    ListenTls,
+    ListenTransport,
+    Log,
+    Model,
+    Network,
+    RemoteTls,
+    RemoteTransport,
+    Route,
+    WebSocket,
+)
 from qanat.config.schema import schema
 
 __all__ = ["reference"]
@@ -66,6 +82,37 @@ through = "eth1"
 network = { idle_timeout = 3600, max_connections = 50 }
 ```
 
+What flows can be put through on their way:
+
+```toml
+[[endpoints]]
+name = "sites"
+listen = "0.0.0.0:443"
+remote = "192.0.2.20:443"
+extra_remotes = ["192.0.2.21:443", "192.0.2.22:443"]
+balance = "leastconn: 4, 2, 2"
+failover = true
+deny = ["198.51.100.0/24"]
+network.check = { kind = "tls", interval = 10 }
+network.max_rate_down_per_client = "20MiB/s"
+
+[[endpoints.route]]
+sni = ["shop.example.com", "*.shop.example.com"]
+remote = "192.0.2.30:443"
+
+[[endpoints]]
+name = "behind-a-balancer"
+listen = "0.0.0.0:8443"
+remote = "127.0.0.1:80"
+listen_transport = "tls;servername=a.example"
+quota = "500GB"
+
+[endpoints.network]
+accept_proxy = true
+accept_proxy_from = ["10.0.0.0/8"]
+send_proxy = true
+```
+
 `qanat check FILE` shows every mistake in a file at once, each with its line and what would be
 right, and the endpoints it describes. `qanat schema` prints the JSON Schema, which is also in
 [schema.json](schema.json): editors that know JSON Schema complete and check keys with it.
@@ -92,9 +139,6 @@ key that nobody knows** is ignored with a warning that names the nearest known o
 counts as if the key were not there, except for tables and lists. At the top of a file, `$schema`
 and keys that begin with `x-` (for YAML's anchors) may hold anything. `zero_copy` and `fast_open` of
 old files are accepted and do nothing.
-
-**Not yet supported** keys are known and refused where they ask for something, so that no file
-silently does less than it says: `balance = "off"` is accepted, `balance = "roundrobin"` is not.
 
 ## Which value counts
 
@@ -131,17 +175,64 @@ file's. `-u`, `-t`, `-6` and `-m` can only switch on.
 
 IPv6 addresses without brackets are understood where the text after the last colon is the port:
 `::1:80` is port 80 of `::1`.
+
+## Transports
+
+`listen_transport` and `remote_transport` are a table each, or realm's text of options between
+semicolons. These two are the same:
+
+```toml
+[[endpoints]]
+listen = "0.0.0.0:443"
+remote = "127.0.0.1:80"
+listen_transport = "ws;host=a.example;path=/chat;tls;servername=a.example"
+```
+
+```toml
+[[endpoints]]
+listen = "0.0.0.0:443"
+remote = "127.0.0.1:80"
+
+[endpoints.listen_transport]
+ws = { host = "a.example", path = "/chat" }
+tls = { servername = "a.example" }
+```
+
+TLS is always outside and WebSocket inside of it, whatever the order. In the text these words are
+known, and every other one is an error:
+
+| side | words | words with a value |
+|---|---|---|
+| both | `ws`, `tls`, `uot`, `key_log`, `0rtt` (no effect) | `host=`, `path=`, `alpn=a,b` |
+| `listen_transport` | `client_optional` | `cert=`, `key=`, `ocsp=`, `servername=`, `client_ca=` |
+| `remote_transport` | `insecure` | `sni=`, `ca=`, `cert=`, `key=`, `mask=` (`zero`, `random`) |
+
+`ws` needs `host=` and `path=`; `tls` needs `sni=` towards a target and `cert=` with `key=`, or
+`servername=`, towards clients. A semicolon in a value is written `\\;`, and so are `\\=`, `\\,` and
+`\\\\`. Several certificates are a matter of the table: `certificates`.
+
+Files are looked at before anything starts: one that is missing, that holds no certificate or key,
+or whose key belongs to another certificate is an error that names it.
+
+## Amounts
+
+| what | accepted |
+|---|---|
+| bytes (`quota`) | `1000000`, `500MB`, `1.5 GiB` |
+| bytes a second (`max_rate_up` and the like) | `1000000`, `10MiB/s`, `100Mbit/s` |
+
+`kB`, `MB`, `GB` and `TB` count in thousands, `KiB`, `MiB`, `GiB` and `TiB` in 1024; `kbit`, `Mbit`
+and `Gbit` are bits. Other units are refused and not guessed.
 """
 
 
 def reference() -> str:
     """The whole page, ended by a newline."""
     blocks = [_INTRODUCTION, "## Keys\n"]
-    top = [name for name in Config.model_fields if name not in _TABLES]
+    top = [name for name in Config.model_fields if name not in _NAMES]
     blocks.append("### Of the whole file\n")
     blocks.append(_table(Config, top))
-    for name, model in _TABLES.items():
-        heading = f"[[{name}]]" if model is Endpoint else f"[{name}]"
+    for heading, model in _TABLES.items():
         blocks.append(f"### `{heading}`\n")
         blocks.append(f"{describe(model)}\n")
         blocks.append(_table(model, list(model.model_fields)))
@@ -149,12 +240,21 @@ def reference() -> str:
 
 
 _TABLES: Final[dict[str, type[Model]]] = {
-    "endpoints": Endpoint,
-    "network": Network,
-    "limits": Limits,
-    "dns": Dns,
-    "log": Log,
+    "[[endpoints]]": Endpoint,
+    "[[endpoints.route]]": Route,
+    "[endpoints.listen_transport]": ListenTransport,
+    "[endpoints.listen_transport.tls]": ListenTls,
+    "[[endpoints.listen_transport.tls.certificates]]": Certificate,
+    "[endpoints.remote_transport]": RemoteTransport,
+    "[endpoints.remote_transport.tls]": RemoteTls,
+    "[endpoints.listen_transport.ws]` and `[endpoints.remote_transport.ws]": WebSocket,
+    "[network]": Network,
+    "[network.check]": Check,
+    "[limits]": Limits,
+    "[dns]": Dns,
+    "[log]": Log,
 }
+_NAMES: Final = frozenset({"endpoints", "network", "limits", "dns", "log"})
 
 
 def _table(model: type[Model], names: list[str]) -> str:
@@ -179,10 +279,15 @@ def _kind(property: dict[str, Any]) -> str:
     if "$ref" in property:
         return "table"
     if "enum" in property:
-        return ", ".join(f"`{word}`" for word in property["enum"])
-    if "anyOf" in property:
-        kinds = [_kind(part) for part in property["anyOf"] if part.get("type") != "null"]
-        return " or ".join(kinds)
+        return ", ".join(
+            f"`{word if isinstance(word, str) else json.dumps(word)}`" for word in property["enum"]
+        )
+    if "const" in property:
+        return f"`{property['const']}`"
+    choices = property.get("anyOf") or property.get("oneOf")
+    if choices:
+        kinds = [_kind(part) for part in choices if part.get("type") != "null"]
+        return " or ".join(dict.fromkeys(kinds))
     match property.get("type"):
         case "boolean":
             return "`true`, `false`"
@@ -199,7 +304,8 @@ def _kind(property: dict[str, Any]) -> str:
 
 
 def _plural(kind: str) -> str:
-    return {"text": "texts", "table": "tables"}[kind]
+    plural = {"text": "texts", "table": "tables"}.get(kind)
+    return plural or kind.replace("whole number", "whole numbers")
 
 
 def _numbers(property: dict[str, Any], what: str) -> str:
@@ -214,7 +320,7 @@ def _default(model: type[Model], name: str) -> str:
     if field.is_required():
         return "required"
     value = field.get_default(call_default_factory=True)
-    if value is None or isinstance(value, Model) or value == []:
+    if value is None or isinstance(value, Model) or value in ([], ()):
         return "-"
     if isinstance(value, float) and value.is_integer():
         value = int(value)

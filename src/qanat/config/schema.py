@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from qanat.config.descriptions import describe_field
-from qanat.config.models import MODELS, Config
+from qanat.config.models import TABLES, Config
 
 __all__ = ["as_text", "schema"]
 
@@ -23,8 +23,8 @@ def schema() -> dict[str, Any]:
     """A fresh schema. Keys that files may have beyond it are answered with a warning."""
     made = Config.model_json_schema()
     definitions = made.get("$defs", {})
-    tables = {model.__name__: definitions.get(model.__name__, made) for model in MODELS.values()}
-    for model in MODELS.values():
+    tables = {model.__name__: definitions.get(model.__name__, made) for model in TABLES}
+    for model in TABLES:
         table = tables[model.__name__]
         for name, field in table["properties"].items():
             # Titles made of names say nothing that the names do not say.

@@ -1,0 +1,19 @@
+"""How a check says no, so that pydantic passes the words on unchanged.
+
+:mod:`qanat.config.explain` turns them into problems with a place. Pure.
+"""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from pydantic_core import PydanticCustomError
+
+__all__ = ["refuse"]
+
+
+def refuse(message: str, hint: str | None = None, *, kind: str = "wrong", at: str = "") -> NoReturn:
+    """``at`` names the field when a check of a whole table finds fault with one."""
+    raise PydanticCustomError(
+        kind, "{message}", {"message": message, "hint": hint, "at": at}
+    ) from None
