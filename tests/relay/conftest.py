@@ -17,3 +17,9 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeModule]:
     monkeypatch.setattr(engine, "_native", lambda: cast("object", module))
     yield module
     assert all(made.ended for made in module.made), "a test left an engine running"
+
+
+@pytest.fixture(autouse=True)
+def all_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the engine can't do yet is the matter of a test of its own."""
+    monkeypatch.setattr("qanat.config.unbuilt.UNBUILT", {})

@@ -1,4 +1,4 @@
-"""A configuration becomes plans. Knows the models; the only I/O is resolving the names in it.
+"""A configuration becomes plans. Knows the models; resolves names, and looks at files named in it.
 
 Names of remotes stay names, since the engine resolves those for each flow. Names to listen on, to
 leave from and of name servers are resolved here, once, by the system.
@@ -7,14 +7,43 @@ leave from and of name servers are resolved here, once, by the system.
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from ipaddress import IPv6Address
-from typing import Any, TypeAlias
+from typing import Any
 
-from qanat.config.address import Host, HostName, InterfaceName, PortRange, parse_nameserver
+from qanat.config.address import (
+    Host,
+    HostName,
+    InterfaceName,
+    PortRange,
+    RemoteAddress,
+    parse_remote,
+)
+from qanat.config.balancing import Strategy
+from qanat.config.dns_servers import SecureNameServer, parse_server
+from qanat.config.hook_name import parse_hook
 from qanat.config.models import Config, Endpoint, Network
 from qanat.errors import ConfigError, Problem
-from qanat.plan import EndpointPlan, LimitsPlan, RemotePlan, ResolverPlan, TcpPlan, UdpPlan
+from qanat.plan import (
+    EndpointPlan,
+    HookPlan,
+    LimitsPlan,
+    ListenTransportPlan,
+    RemotePlan,
+    RemoteTransportPlan,
+    ResolverPlan,
+    RoutingPlan,
+    RulePlan,
+)
+from qanat.relay.certificate_files import CertificateFiles
+from qanat.relay.network_plans import Carried, carried, networks
+from qanat.relay.transport_plans import (
+    WrongFile,
+    listen_plan,
+    remote_plan,
+    wrong_listen_files,
+    wrong_remote_files,
+)
 
 __all__ = ["overall_limits", "plans"]
 
@@ -40,9 +69,6 @@ def overall_limits(config: Config) -> LimitsPlan:
     )
 
 
-_Protocols: TypeAlias = tuple[TcpPlan | None, UdpPlan | None, LimitsPlan]
-
-
 class _Planning:
     """One pass over a configuration, and what its endpoints share."""
 
@@ -50,7 +76,8 @@ class _Planning:
         self._config = config
         self._problems: list[Problem] = []
         self._resolved: dict[str, str | OSError] = {}
-        self._protocols: dict[tuple[object, ...], _Protocols] = {}
+        self._carryings: dict[tuple[object, ...], Carried] = {}
+        self._files = CertificateFiles()
         self._ids: set[str] = set()
         self._listening: dict[tuple[object, ...], int] = {}
 
@@ -68,31 +95,85 @@ class _Planning:
     def _endpoint(
         self, number: int, endpoint: Endpoint, resolver: ResolverPlan
     ) -> Iterator[EndpointPlan]:
-        network = _merged(endpoint.network, self._config.network)
-        tcp, udp, limits = self._carried(network)
-        if tcp is None and udp is None:
+        carrying = self._carried(_merged(endpoint.network, self._config.network))
+        if carrying.tcp is None and carrying.udp is None:
             return
         listen = endpoint.listen_address
-        remote = endpoint.remote_address
         host = self._address(listen.host, f"endpoints[{number}].listen", endpoint.listen)
         through, device = self._through(number, endpoint)
+        wrapped = self._wrapped(number, endpoint, carrying.handshake_timeout)
+        hook = self._hook(number, endpoint)
+        balance, remotes = _remotes(endpoint)
+        weights = endpoint.balancing.weights if balance not in ("off", "failover") else ()
+        failover = endpoint.failover or balance == "failover"
         for index, port in enumerate(listen.ports):
             plan = EndpointPlan(
                 id=self._id(endpoint, listen.ports, port),
                 listen=f"{host}:{port}",
-                remotes=(RemotePlan(host=str(remote.host), port=remote.port_at(index)),),
-                tcp=tcp,
-                udp=udp,
-                ipv6_only=bool(network["ipv6_only"]),
+                remotes=_at(remotes, index),
+                weights=weights if len(set(weights)) > 1 else (),
+                balance=balance,
+                tcp=carrying.tcp,
+                udp=carrying.udp,
+                ipv6_only=carrying.ipv6_only,
                 listen_interface=endpoint.listen_interface,
                 through=through,
                 through_interface=device,
                 interface=endpoint.interface,
-                limits=limits,
+                limits=carrying.limits,
                 resolver=resolver,
+                listen_transport=wrapped[0],
+                remote_transport=wrapped[1],
+                proxy=carrying.proxy,
+                health=carrying.health if failover else carrying.checks,
+                routing=_routing(endpoint, index),
+                allow=networks(endpoint.allow),
+                deny=networks(endpoint.deny),
+                rates=carrying.rates,
+                quota=endpoint.quota,
+                hook=hook,
             )
             if self._is_free(number, endpoint, plan):
                 yield plan
+
+    def _wrapped(
+        self, number: int, endpoint: Endpoint, handshake_timeout: float
+    ) -> tuple[ListenTransportPlan | None, RemoteTransportPlan | None]:
+        listen, remote = endpoint.listen_wrapping, endpoint.remote_wrapping
+        if listen is not None and listen.tls is not None:
+            found = wrong_listen_files(listen.tls, self._files)
+            self._wrong_files(number, "listen_transport", endpoint.listen_transport, found)
+        if remote is not None and remote.tls is not None:
+            found = wrong_remote_files(remote.tls, self._files)
+            self._wrong_files(number, "remote_transport", endpoint.remote_transport, found)
+        return (
+            None if listen is None else listen_plan(listen, handshake_timeout),
+            None if remote is None else remote_plan(remote, handshake_timeout),
+        )
+
+    def _wrong_files(
+        self, number: int, key: str, written: object, found: Iterator[WrongFile]
+    ) -> None:
+        for inner, path, why in found:
+            where = f"endpoints[{number}].{key}"
+            if isinstance(written, str):
+                self._problem(where, written, f"{inner.rpartition('.')[2]}: {path} {why}")
+            else:
+                self._problem(f"{where}.{inner}", path, f"the file {why}")
+
+    def _hook(self, number: int, endpoint: Endpoint) -> HookPlan | None:
+        if endpoint.hook is None:
+            return None
+        name = parse_hook(endpoint.hook)
+        why = None if name.file is None else self._files.exists(name.file)
+        if why is not None:
+            self._problem(f"endpoints[{number}].hook", endpoint.hook, f"{name.file} {why}")
+        return HookPlan(
+            call=str(name),
+            first_bytes=endpoint.hook_first_bytes,
+            timeout=float(endpoint.hook_timeout),
+            on_failure=endpoint.hook_on_failure,
+        )
 
     def _id(self, endpoint: Endpoint, ports: PortRange, port: int) -> str:
         id = endpoint.name or endpoint.listen
@@ -126,12 +207,14 @@ class _Planning:
                 return False
         return True
 
-    def _carried(self, network: dict[str, Any]) -> _Protocols:
+    def _carried(self, network: dict[str, Any]) -> Carried:
         # Most endpoints of a large configuration say the same; equal plans are then one object.
-        key = tuple(network.values())
-        made = self._protocols.get(key)
+        key = tuple(
+            tuple(value) if isinstance(value, list) else value for value in network.values()
+        )
+        made = self._carryings.get(key)
         if made is None:
-            made = self._protocols[key] = _protocols(network)
+            made = self._carryings[key] = carried(network)
         return made
 
     def _through(self, number: int, endpoint: Endpoint) -> tuple[str | None, str | None]:
@@ -147,9 +230,11 @@ class _Planning:
         dns = self._config.dns
         servers = []
         for number, text in enumerate(dns.nameservers):
-            server = parse_nameserver(text)
+            server = parse_server(text)
             host = self._address(server.host, f"dns.nameservers[{number}]", text)
-            servers.append(f"{host}:{server.port}")
+            servers.append(
+                server.at(host) if isinstance(server, SecureNameServer) else f"{host}:{server.port}"
+            )
         return ResolverPlan(
             mode=dns.mode,
             protocol=dns.protocol,
@@ -196,21 +281,32 @@ def _merged(own: Network, common: Network) -> dict[str, Any]:
     return {name: getattr(own if name in said else common, name) for name in Network.model_fields}
 
 
-def _protocols(network: dict[str, Any]) -> _Protocols:
-    tcp = TcpPlan(
-        connect_timeout=float(network["tcp_timeout"]),
-        keepalive=network["tcp_keepalive"],
-        keepalive_probes=network["tcp_keepalive_probe"],
-        accept_mptcp=network["accept_mptcp"],
-        send_mptcp=network["send_mptcp"],
-        idle_timeout=float(network["idle_timeout"]),
-        linger=float(network["linger"]),
+def _remotes(endpoint: Endpoint) -> tuple[Strategy, list[RemoteAddress]]:
+    """How the engine chooses, and from what: not from remotes that nothing would choose."""
+    strategy = endpoint.balancing.strategy
+    texts = [endpoint.remote]
+    if strategy != "off" or endpoint.failover or endpoint.hook is not None:
+        texts += endpoint.extra_remotes
+    if strategy == "off" and endpoint.failover:
+        strategy = "failover"
+    return strategy, [parse_remote(text) for text in texts]
+
+
+def _at(remotes: Iterable[RemoteAddress], index: int) -> tuple[RemotePlan, ...]:
+    """The remotes of the listener's port number ``index``."""
+    return tuple(
+        RemotePlan(host=str(remote.host), port=remote.port_at(index)) for remote in remotes
     )
-    udp = UdpPlan(timeout=float(network["udp_timeout"]))
-    limits = LimitsPlan(
-        connections=network["max_connections"],
-        connection_rate=network["max_connection_rate"],
-        connections_per_client=network["max_connections_per_client"],
-        associations=network["max_associations"],
-    )
-    return (None if network["no_tcp"] else tcp), (udp if network["use_udp"] else None), limits
+
+
+def _routing(endpoint: Endpoint, index: int) -> RoutingPlan | None:
+    if not endpoint.route:
+        return None
+    rules = []
+    for route in endpoint.route:
+        remotes = _at([parse_remote(text) for text in route.remotes()], index)
+        rules += [
+            RulePlan(kind=kind, pattern=pattern, remotes=remotes)
+            for kind, pattern in route.patterns()
+        ]
+    return RoutingPlan(rules=tuple(rules), timeout=float(endpoint.route_timeout))

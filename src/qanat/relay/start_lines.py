@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from qanat.plan import EndpointPlan, ResolverPlan, TcpPlan, UdpPlan
+from qanat.plan import (
+    EndpointPlan,
+    ListenTransportPlan,
+    RemoteTransportPlan,
+    ResolverPlan,
+    TcpPlan,
+    UdpPlan,
+)
 
 __all__ = ["descriptors_line", "dns_line", "endpoint_line", "log_line", "pipe_line"]
 
 _PAGE = 4096
 _TCP = TcpPlan()
 _UDP = UdpPlan()
+_VERSION = 2
+_ACCEPTED = {"off": "false", "required": "true", "optional": "optional"}
 
 
 def descriptors_line(soft: int, hard: int) -> str:
@@ -47,15 +56,34 @@ def endpoint_line(plan: EndpointPlan, address: str | None = None) -> str:
         (source := plan.through or plan.through_interface) and f"send-through={source}",
         f"send-mptcp={_truth(tcp.send_mptcp)}",
     )
-    proxy = "send-proxy=false, send-proxy-version=2, accept-proxy=false, accept-proxy-timeout=5s"
+    proxy = _joined(
+        f"send-proxy={_truth(plan.proxy.send != 0)}",
+        f"send-proxy-version={plan.proxy.send or _VERSION}",
+        f"accept-proxy={_ACCEPTED[plan.proxy.accept]}",
+        f"accept-proxy-timeout={plan.proxy.accept_timeout:g}s",
+    )
     times = (
         f"tcp-keepalive={tcp.keepalive}s[{tcp.keepalive_probes}] "
         f"connect-timeout={tcp.connect_timeout:g}s, associate-timeout={udp.timeout:g}s"
     )
     return (
         f"inited: {address or plan.listen} -> [{'|'.join(_remotes(plan))}]; options: "
-        f"{listening}; {sending}; {proxy}; {times}; balance=off"
+        f"{listening}; {sending}; {proxy}; {times}; {_transport(plan)}balance={plan.balance}"
     )
+
+
+def _transport(plan: EndpointPlan) -> str:
+    if plan.listen_transport is None and plan.remote_transport is None:
+        return ""
+    return f"transport={_stack(plan.listen_transport)}||{_stack(plan.remote_transport)}; "
+
+
+def _stack(wrapped: ListenTransportPlan | RemoteTransportPlan | None) -> str:
+    """Every layer in brackets, the innermost first."""
+    if wrapped is None:
+        return "[plain]"
+    layers = {"uot": wrapped.uot, "ws": wrapped.ws, "tls": wrapped.tls, "plain": True}
+    return "".join(f"[{name}]" for name, there in layers.items() if there)
 
 
 def _remotes(plan: EndpointPlan) -> Iterable[str]:
