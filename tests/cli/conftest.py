@@ -73,3 +73,9 @@ def no_names(monkeypatch: pytest.MonkeyPatch) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
+
+
+@pytest.fixture(autouse=True)
+def all_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The line is tested for what it will say when the engine can do everything."""
+    monkeypatch.setattr("qanat.config.unbuilt.UNBUILT", {})

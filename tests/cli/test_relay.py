@@ -91,6 +91,29 @@ def test_old_flags_are_accepted_with_a_notice(
     ]
 
 
+def test_transports_are_those_of_every_pair(asked: Asked) -> None:
+    words = ["-a", "ws;host=a;path=/", "-b=tls;sni=b", "-l", ":2", "-r", "c:1"]
+    assert main(["relay", *PAIR, *words], program="qanat") == 0
+    for endpoint in asked.config.endpoints:
+        assert endpoint.listen_wrapping.ws.path == "/"
+        assert endpoint.remote_wrapping.tls.sni == "b"
+
+
+@pytest.mark.parametrize(
+    ("words", "send", "accept"),
+    [
+        (["--send-proxy", "--accept-proxy"], True, True),
+        (["--send-proxy", "true", "--accept-proxy=optional"], True, "optional"),
+        (["--send-proxy=false", "--accept-proxy", "false"], False, False),
+    ],
+)
+def test_the_proxy_protocol(asked: Asked, words: list[str], send: bool, accept: bool | str) -> None:
+    assert main(["relay", *PAIR, *words], program="qanat") == 0
+    network = asked.config.network
+    assert (network.send_proxy, network.accept_proxy) == (send, accept)
+    assert {"send_proxy", "accept_proxy"} <= network.model_fields_set
+
+
 def test_quick_start_needs_no_address(asked: Asked) -> None:
     assert main(["relay", "--quick-start"], program="qanat") == 0
     assert asked.options["quickstart"] is True
@@ -104,11 +127,25 @@ def test_quick_start_needs_no_address(asked: Asked) -> None:
         (["-u"], "-l/--listen is missing: give -c, or -l with -r"),
         ([*PAIR, "-l", ":2"], "2 x -l but 1 x -r: each -l needs its own -r"),
         ([*PAIR, "stray"], "unexpected word: stray"),
-        ([*PAIR, "-a", "ws"], "-a/--listen-transport is not yet supported"),
-        ([*PAIR, "-b", "tls"], "-b/--remote-transport is not yet supported"),
-        ([*PAIR, "-j", "x.so"], "-j/--pre-conn-hook is not yet supported"),
-        ([*PAIR, "--send-proxy"], "--send-proxy is not yet supported"),
-        ([*PAIR, "--accept-proxy", "true"], "--accept-proxy is not yet supported"),
+        (
+            [*PAIR, "-j", "x.so"],
+            (
+                "-j/--pre-conn-hook: a library with realm's binary hook can't be loaded: write the "
+                "decision as a Python function and name it in the file, as "
+                'hook = "module:function" of an endpoint'
+            ),
+        ),
+        (
+            [*PAIR, "-a", "WS;host=a;path=/"],
+            (
+                "invalid value for -a/--listen-transport: 'WS;host=a;path=/': "
+                'unknown option "WS" (did you mean ws?)'
+            ),
+        ),
+        (
+            [*PAIR, "-b", "tls"],
+            "invalid value for -b/--remote-transport: 'tls': \"tls\" needs sni= (tls;sni=...)",
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -141,7 +178,7 @@ def test_a_wrong_word_is_answered_with_the_right_ones(
 
 known = st.sampled_from([name for option in relay_options() for name in option.opts])
 loose = st.text(
-    st.characters(exclude_characters="/.", codec=None) | st.sampled_from("-=:,0123456789"),
+    st.characters(exclude_characters="/.\0", codec=None) | st.sampled_from("-=:,0123456789"),
     max_size=8,
 )
 lines = st.lists(

@@ -66,6 +66,7 @@ OVERRIDES = (
     "workers",
     "drain",
     "metrics",
+    "handshake_timeout",
     "idle_timeout",
     "linger",
     "max_connections",
@@ -89,8 +90,11 @@ WITH_FILE_IGNORED = (
 WITHOUT_EFFECT = ("tfo", "splice")
 """Accepted for the sake of old start lines."""
 
-REFUSED = ("listen_transport", "remote_transport", "pre_conn_hook", "send_proxy", "accept_proxy")
-"""Known, but not yet supported: running without them would silently do less than was asked."""
+REFUSED = {
+    "pre_conn_hook": "a library with realm's binary hook can't be loaded: write the decision as a "
+    'Python function and name it in the file, as hook = "module:function" of an endpoint',
+}
+"""Options of realm that have no meaning here, and what to do instead."""
 
 
 class Whole(_WholeType):
@@ -223,8 +227,18 @@ def _endpoint() -> list[click.Parameter]:
         option("-x", "--through", metavar="IP", text="Connect from this address or interface."),
         option("-i", "--interface", metavar="DEVICE", text="Connect out of this interface."),
         option("-e", "--listen-interface", metavar="DEVICE", text="Listen on this interface only."),
-        option("-a", "--listen-transport", metavar="TEXT", text="Not yet supported."),
-        option("-b", "--remote-transport", metavar="TEXT", text="Not yet supported."),
+        option(
+            "-a",
+            "--listen-transport",
+            metavar="OPTIONS",
+            text="Clients come by ws, tls or both: 'ws;host=H;path=P;tls;servername=N'.",
+        ),
+        option(
+            "-b",
+            "--remote-transport",
+            metavar="OPTIONS",
+            text="Targets are reached by them: 'ws;host=H;path=P;tls;sni=N'.",
+        ),
     ]
 
 
@@ -252,7 +266,7 @@ def _process() -> list[click.Parameter]:
             "--pre-conn-hook",
             metavar="PATH",
             type=click.Path(),
-            text="Not yet supported.",
+            text="Refused: hooks are Python functions here, named in a file.",
         ),
         option(
             "--workers",
@@ -381,10 +395,17 @@ def _proxy() -> list[click.Parameter]:
         )
 
     truth = click.Choice(("true", "false"))
+    some = click.Choice(("true", "false", "optional"))
     return [
-        option("--send-proxy", "[true|false]", truth, "true is not yet supported.", "true"),
+        option("--send-proxy", "[true|false]", truth, "Tell targets who the client is.", "true"),
         option("--send-proxy-version", "N", Whole(1, 2), "1 or 2 (default 2)."),
-        option("--accept-proxy", "[true|false]", truth, "true is not yet supported.", "true"),
+        option(
+            "--accept-proxy",
+            "[true|false|optional]",
+            some,
+            "Be told by clients who they are.",
+            "true",
+        ),
         option(
             "--accept-proxy-timeout", "SECONDS", Whole(), "Wait so long for the header (default 5)."
         ),
@@ -424,6 +445,12 @@ def _times() -> list[click.Parameter]:
             "SECONDS",
             Seconds(),
             "End TCP flows idle for so long (default 0: never).",
+        ),
+        option(
+            "--handshake-timeout",
+            "SECONDS",
+            Seconds(),
+            "Of TLS and WebSocket, on either side (default 10).",
         ),
         option(
             "--linger", "SECONDS", Seconds(), "End half-closed flows without progress (default 30)."

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from qanat.cli.commands import load_command, nearest
-from qanat.cli.options import WITHOUT_EFFECT, relay_options
+from qanat.cli.options import REFUSED, WITHOUT_EFFECT, relay_options
 from qanat.cli.output import notice
 from qanat.cli.source import CONFIG_VARIABLE, choose
 from qanat.cli.strict import HELP_NAMES, StrictCommand, StrictOption, shown
@@ -107,7 +107,7 @@ def _realm(ctx: click.Context, /, **given: Any) -> int:
 
 
 def _run(ctx: click.Context, given: Given) -> int:
-    _refuse_unsupported(ctx, given)
+    _refuse(ctx, given)
     for name in WITHOUT_EFFECT:
         if given[name]:
             notice(f"{shown(ctx, name)} has no effect any more")
@@ -143,16 +143,10 @@ def _run(ctx: click.Context, given: Given) -> int:
         raise ConfigError(source.named(error.problems, loaded)) from error
 
 
-def _refuse_unsupported(ctx: click.Context, given: Given) -> None:
-    wanted = ["pre_conn_hook"]
-    if given["config"] is None and not os.environ.get(CONFIG_VARIABLE):
-        wanted += ["listen_transport", "remote_transport"]
-    for name in wanted:
+def _refuse(ctx: click.Context, given: Given) -> None:
+    for name, why in REFUSED.items():
         if given[name] is not None:
-            raise click.UsageError(f"{shown(ctx, name)} is not yet supported", ctx=ctx)
-    for name in ("send_proxy", "accept_proxy"):
-        if given[name] == "true":
-            raise click.UsageError(f"{shown(ctx, name)} is not yet supported", ctx=ctx)
+            raise click.UsageError(f"{shown(ctx, name)}: {why}", ctx=ctx)
 
 
 _SETTINGS = {"help_option_names": list(HELP_NAMES), "max_content_width": 80}

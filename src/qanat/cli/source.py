@@ -123,8 +123,8 @@ def _overrides(given: Given) -> Overrides:
     values = {name: value for name, value in said.items() if value is not None}
     values = {name: value for name, value in values.items() if value is not False}
     for name in ("send_proxy", "accept_proxy"):
-        if given[name] == "false":
-            values[name] = False
+        if given[name] is not None:
+            values[name] = {"true": True, "false": False}.get(given[name], given[name])
     if given["mtcp"]:
         values["mptcp"] = True
     if values.get("pipe_page") == 0:
@@ -166,6 +166,8 @@ def _endpoints(ctx: click.Context, given: Given) -> list[Endpoint]:
                 through=given["through"],
                 interface=given["interface"],
                 listen_interface=given["listen_interface"],
+                listen_transport=given["listen_transport"],
+                remote_transport=given["remote_transport"],
             )
         except ConfigError as error:
             wrong += [_invalid(ctx, problem) for problem in error.problems]
