@@ -17,25 +17,28 @@ def test_early_signals_are_delivered_late_and_others_at_once() -> None:
     signals = Signals()
     try:
         os.kill(os.getpid(), signal.SIGHUP)
-        assert signals.early == (signal.SIGHUP,)
+        signals.hold()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert signals.early == (signal.SIGHUP, signal.SIGTERM)
         came: list[str] = []
 
         async def main() -> None:
             signals.deliver(
                 {
                     signal.SIGHUP: lambda: came.append("hup"),
+                    signal.SIGTERM: lambda: came.append("term"),
                     signal.SIGUSR1: lambda: came.append("usr1"),
                 }
             )
-            assert came == ["hup"]
+            assert came == ["hup", "term"]
             os.kill(os.getpid(), signal.SIGUSR1)
-            await wait_until_async(lambda: came == ["hup", "usr1"])
+            await wait_until_async(lambda: came == ["hup", "term", "usr1"])
             signals.leave_loop()
 
         asyncio.run(main())
         for number in HANDLED:
             os.kill(os.getpid(), number)
-        assert came == ["hup", "usr1"]
+        assert came == ["hup", "term", "usr1"]
     finally:
         signals.restore()
     assert signal.getsignal(signal.SIGHUP) == before

@@ -122,6 +122,7 @@ class _Program:
         relay.on_notice(write_notice)
         flow_log = FlowLog(relay, logs)
         self._start(relay, given)
+        signals.hold()
         self._print(relay, logs.settings, limits)
         self._tell_warnings(logs.settings)
         cut = self._serve(relay, logs, flow_log, signals, notifier, listeners, detached)

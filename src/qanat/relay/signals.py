@@ -1,8 +1,8 @@
 """Signals of a running program, from its first moment to its last.
 
-While it starts, a signal to stop ends it as an interruption would, and the others are kept until
-the event loop runs, so that a reload asked for too early neither kills the program nor gets lost.
-Once it has stopped, none can spoil its end. Knows only signals.
+While it starts, a signal to stop ends it as an interruption would. Others, and once it serves all of
+them, are kept until the event loop runs, so that a reload asked for too early neither kills the
+program nor gets lost. Once it has stopped, none can spoil its end. Knows only signals.
 """
 
 from __future__ import annotations
@@ -36,6 +36,12 @@ class Signals:
     def early(self) -> tuple[signal.Signals, ...]:
         """What was kept so far, before :meth:`deliver`."""
         return tuple(self._early)
+
+    def hold(self) -> None:
+        """Keep signals to stop as well: there is something to stop in order now, and soon a loop
+        to do it in."""
+        for number in _STOPPING:
+            signal.signal(number, self._keep)
 
     def deliver(self, receivers: Mapping[signal.Signals, Callable[[], object]]) -> None:
         """Call the receivers in the running loop from now on, first for what was kept."""
