@@ -1,7 +1,7 @@
 """Signals of a running program, from its first moment to its last.
 
-While it starts, a signal to stop ends it as an interruption would. Others, and once it serves all of
-them, are kept until the event loop runs, so that a reload asked for too early neither kills the
+While it starts, a signal to stop ends it as an interruption would. Others, and once it serves also
+those, are kept until the event loop runs, so that a reload asked for too early neither kills the
 program nor gets lost. Once it has stopped, none can spoil its end. Knows only signals.
 """
 
