@@ -158,15 +158,20 @@ def test_addresses_that_nobody_answers_for_cost_a_quarter_of_a_second_each(
         names.answer({"db.test": given})
         words = ("-l", f"{wire.NEAR}:80", "-r", "db.test:80", "--dns-servers", names.address)
         relay = start(*words, before=wire.relay.before)
-        quiet = relay.descriptors
-        with wire.client.entered():
-            client = connect((wire.NEAR, 80))
-        with client, (v6 if "[" in wins else v4).accept() as server:
-            talk(client, server)
-            (shown,) = relay.flows()
-            assert shown["peer"] == wins
-            assert shown["connect"] < 0.25 * (len(given) - 1) + 1.0
-        wait_until(lambda: relay.descriptors <= quiet + 1, what="attempts that lost are closed")
+        served = (v6 if "[" in wins else v4).accept
+        quiet = 0
+        for number in range(5):
+            with wire.client.entered():
+                client = connect((wire.NEAR, 80))
+            with client, served() as server:
+                talk(client, server)
+                (shown,) = relay.flows()
+                assert shown["peer"] == wins
+                assert shown["connect"] < 0.25 * (len(given) - 1) + 1.0
+            wait_until(lambda: relay.flows() == [])
+            # The first one starts the resolver.
+            quiet = quiet if number else relay.descriptors
+        wait_until(lambda: relay.descriptors <= quiet + 2, what="attempts that lost are closed")
 
 
 @pytest.mark.root
