@@ -8,7 +8,7 @@ use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -28,7 +28,7 @@ use crate::relay::health::pool;
 use crate::relay::listener::{self, Listener};
 use crate::resolve;
 use crate::runtime::{Inbox, LoopStats, MAX_WORKERS, Sleep, Worker, ready};
-use crate::shared::{Endpoint, Group, Shared, Totals};
+use crate::shared::{Endpoint, Group, Heir, Shared, Totals};
 
 /// How long a worker may take to answer before it counts as stuck.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -62,6 +62,8 @@ pub struct Engine {
     threads: Mutex<Vec<JoinHandle<()>>>,
     groups: Mutex<HashMap<u32, Arc<Group>>>,
     endpoints: Mutex<BTreeMap<u32, Registered>>,
+    /// Closed endpoints whose UDP associations may live on.
+    leaving: Mutex<Vec<(Weak<Endpoint>, Arc<Route>)>>,
     serial: AtomicU32,
     closed: AtomicBool,
 }
@@ -86,6 +88,7 @@ impl Engine {
             threads: Mutex::default(),
             groups: Mutex::default(),
             endpoints: Mutex::default(),
+            leaving: Mutex::default(),
             serial: AtomicU32::new(0),
             closed: AtomicBool::new(false),
         };
@@ -194,6 +197,7 @@ impl Engine {
         if takeover {
             self.share_listeners(&group, &route, &mut inherited);
         }
+        self.inherit_leaving(&group, &route, &mut inherited);
         let addr = route.listen;
         let failed = |kind: &'static str| {
             move |error| Error::io("bind", &format!("can't listen on {kind} {addr}"), error)
@@ -230,6 +234,7 @@ impl Engine {
             udp_addr: udp.as_ref().and_then(local),
             tcp: Mutex::new(tcp),
             udp,
+            udp_heir: Heir::default(),
         });
         let bound = Bound {
             handle,
@@ -261,13 +266,15 @@ impl Engine {
     /// An older endpoint that listens in the same way lends its sockets: nobody who waits in their
     /// queues is lost when it closes.
     fn share_listeners(&self, group: &Group, route: &Route, inherited: &mut Inherited) {
-        let listens_alike = |other: &Route| {
-            other.plan.ipv6_only == route.plan.ipv6_only
-                && other.plan.listen_interface == route.plan.listen_interface
-        };
         for registered in lock(&self.endpoints).values() {
             let older = &registered.endpoint;
-            if older.group.id != group.id || !listens_alike(&registered.route) {
+            if older.group.id != group.id {
+                continue;
+            }
+            if !listen_alike(&registered.route, route) {
+                if older.udp_addr.map(|addr| addr.port()) == Some(route.listen.port()) {
+                    older.udp_heir.replace();
+                }
                 continue;
             }
             let same_tcp = older.tcp_addr == Some(route.listen)
@@ -275,10 +282,25 @@ impl Engine {
             if inherited.tcp.is_none() && same_tcp {
                 inherited.tcp = lock(&older.tcp).as_ref().and_then(|fd| fd.share().ok());
             }
-            if inherited.udp.is_none() && older.udp_addr == Some(route.listen) {
-                inherited.udp = older.udp.as_ref().and_then(|fd| fd.share().ok());
-            }
+            lend_udp(older, route, inherited);
         }
+    }
+
+    /// An endpoint that was closed keeps its UDP socket while associations answer through it: who
+    /// comes after it at the same address takes the socket over.
+    fn inherit_leaving(&self, group: &Group, route: &Route, inherited: &mut Inherited) {
+        if route.plan.udp.is_none() {
+            return;
+        }
+        lock(&self.leaving).retain(|(older, former)| {
+            let Some(older) = older.upgrade() else {
+                return false;
+            };
+            if older.group.id == group.id && listen_alike(former, route) {
+                lend_udp(&older, route, inherited);
+            }
+            true
+        });
     }
 
     /// Serves bound endpoints.
@@ -384,6 +406,11 @@ impl Engine {
         })?;
         // No worker watches it any more.
         registered.endpoint.close_tcp();
+        if registered.endpoint.udp.is_some() {
+            let mut leaving = lock(&self.leaving);
+            leaving.retain(|(older, _)| older.strong_count() > 0);
+            leaving.push((Arc::downgrade(&registered.endpoint), registered.route));
+        }
         Ok(())
     }
 
@@ -583,6 +610,23 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         self.shutdown();
+    }
+}
+
+fn listen_alike(one: &Route, other: &Route) -> bool {
+    one.plan.ipv6_only == other.plan.ipv6_only
+        && one.plan.listen_interface == other.plan.listen_interface
+}
+
+/// Lends the UDP socket of an older endpoint to one that is to listen at the same address.
+fn lend_udp(older: &Endpoint, route: &Route, inherited: &mut Inherited) {
+    if route.plan.udp.is_some()
+        && inherited.udp.is_none()
+        && older.udp_addr == Some(route.listen)
+        && let Some(shared) = older.udp.as_ref().and_then(|fd| fd.share().ok())
+    {
+        older.udp_heir.lend();
+        inherited.udp = Some(shared);
     }
 }
 

@@ -133,8 +133,37 @@ pub struct Endpoint {
     pub tcp: Mutex<Option<Fd>>,
     /// Open for as long as an association replies through it.
     pub udp: Option<Fd>,
+    pub udp_heir: Heir,
     pub tcp_addr: Option<SocketAddr>,
     pub udp_addr: Option<SocketAddr>,
+}
+
+/// Who gets the clients of a UDP endpoint that leaves. Without an heir it goes on with those it
+/// knows.
+#[derive(Default)]
+pub struct Heir {
+    same_socket: AtomicBool,
+    own_socket: AtomicBool,
+}
+
+impl Heir {
+    /// Another endpoint reads the same socket.
+    pub fn is_lent(&self) -> bool {
+        self.same_socket.load(Ordering::Relaxed)
+    }
+
+    pub fn lend(&self) {
+        self.same_socket.store(true, Ordering::Relaxed);
+    }
+
+    /// Another endpoint has bound a socket of its own to the port.
+    pub fn is_replaced(&self) -> bool {
+        self.own_socket.load(Ordering::Relaxed)
+    }
+
+    pub fn replace(&self) {
+        self.own_socket.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Endpoint {

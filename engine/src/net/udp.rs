@@ -687,6 +687,17 @@ fn grow_send_buffer(fd: RawFd) {
     send_buffer(&fd, GROWN_SEND_BUFFER);
 }
 
+/// Has an unconnected socket hear nobody any more, so that others bound to its port do. It can send
+/// as before.
+pub fn mute(fd: &impl AsRawFd, bound: &SocketAddr) -> io::Result<()> {
+    let ip: IpAddr = match bound {
+        SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+    };
+    // The discard service: whoever else sends is not who the socket is connected to.
+    super::socket::connect(fd, &SocketAddr::new(ip, 9)).map(drop)
+}
+
 /// Whether a socket bound to this address gets datagrams for many addresses.
 pub fn is_wildcard(addr: &SocketAddr) -> bool {
     unmapped(addr.ip()).is_unspecified()

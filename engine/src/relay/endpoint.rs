@@ -269,6 +269,9 @@ pub struct LocalEndpoint {
 pub trait UdpSide {
     /// Stop reading the listening socket and close it here; associations live on.
     fn stop_listening(&self);
+
+    /// There is another plan for new associations, maybe with another timeout for all.
+    fn route_changed(&self);
 }
 
 impl LocalEndpoint {
@@ -291,6 +294,9 @@ impl LocalEndpoint {
 
     pub fn set_route(&self, route: Arc<Route>) {
         *self.route.borrow_mut() = route;
+        if let Some(udp) = &*self.udp_source.borrow() {
+            udp.route_changed();
+        }
     }
 
     /// What this worker counted for the endpoint.

@@ -169,38 +169,3 @@ fn a_killed_association_begins_anew_from_another_port() {
     let (_, after) = target.recv_from(&mut [0; 16]).unwrap();
     assert_ne!(before, after);
 }
-
-#[test]
-fn a_stopped_endpoint_serves_those_it_knows() {
-    let echo = Echo::start("127.0.0.1:0");
-    let relay = Relay::start(plan("127.0.0.1:0", echo.addr));
-    let known = client(relay.addr);
-    ask(&known, b"hello");
-    relay.engine.close(relay.handle, None).unwrap();
-    assert_eq!(ask(&known, b"still there"), b"still there");
-    let stranger = client(relay.addr);
-    stranger.send(b"hello").unwrap();
-    relay.wait_for("dropped", |relay| relay.count("/dropped/unreachable") == 1);
-    assert_eq!(relay.flows().len(), 1);
-    // With the last association the socket goes.
-    assert_eq!(relay.engine.kill_all(relay.group).unwrap(), 1);
-    relay.wait_for("closed", |relay| {
-        relay.engine.stats(relay.group).unwrap();
-        std::net::UdpSocket::bind(relay.addr).is_ok()
-    });
-}
-
-#[test]
-fn a_new_target_is_for_new_clients() {
-    let (old, new) = (
-        Echo::labelled("127.0.0.1:0", "old "),
-        Echo::labelled("127.0.0.1:0", "new "),
-    );
-    let relay = Relay::start(plan("127.0.0.1:0", old.addr));
-    let first = client(relay.addr);
-    assert_eq!(ask(&first, b"a"), b"old a");
-    let changed = plan("127.0.0.1:0", new.addr);
-    relay.engine.update(relay.handle, changed, None).unwrap();
-    assert_eq!(ask(&first, b"b"), b"old b");
-    assert_eq!(ask(&client(relay.addr), b"c"), b"new c");
-}

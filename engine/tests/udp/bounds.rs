@@ -53,7 +53,7 @@ fn an_endpoint_without_associations_can_evict_none_of_another() {
     let relay = Relay::limited(plan("127.0.0.1:0", echo.addr), &associations(1));
     let first = client(relay.addr);
     ask(&first, b"a");
-    let second = relay.second(plan("127.0.0.1:0", echo.addr));
+    let second = relay.add(plan("127.0.0.1:0", echo.addr), false);
     client(second).send(b"b").unwrap();
     relay.wait_for("dropped", |relay| {
         relay

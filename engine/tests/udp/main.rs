@@ -5,6 +5,7 @@
 mod addresses;
 mod basics;
 mod bounds;
+mod change;
 mod names;
 mod relay;
 #[allow(dead_code)]

@@ -51,11 +51,11 @@ impl Relay {
     }
 
     /// Serves another endpoint of the same group; its address.
-    pub fn second(&self, plan: EndpointPlan) -> SocketAddr {
+    pub fn add(&self, plan: EndpointPlan, takeover: bool) -> SocketAddr {
         let inherited = Inherited::default();
         let bound = self
             .engine
-            .bind(self.group, plan, inherited, false)
+            .bind(self.group, plan, inherited, takeover)
             .unwrap();
         self.engine.serve(&[bound.handle]).unwrap();
         bound.udp.unwrap()

@@ -138,6 +138,7 @@ impl Association {
             self.flow.target_fd.set(fd.as_raw_fd());
             self.flow.peer.set(Some(*peer));
         }
+        self.grown = false;
         std::mem::replace(&mut self.leg, leg)
     }
 }

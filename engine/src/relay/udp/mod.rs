@@ -26,6 +26,7 @@ use super::endpoint::{LocalEndpoint, UdpSide};
 use crate::flow::reason::{Reason, Refusal};
 use crate::net::udp::{self, Inbound, Outbound};
 use crate::runtime::{DATAGRAMS, ONCE, Owner, Source, TimerId, WatchId, Worker, ready};
+use crate::shared::Endpoint;
 
 /// What the listening socket may hold: nearly 50 ms at 150,000 datagrams of 1,200 bytes a second,
 /// which the kernel counts twice.
@@ -264,13 +265,40 @@ impl Source for UdpEndpoint {
 }
 
 impl UdpSide for UdpEndpoint {
-    /// Clients that are known are served until their associations end; nobody new is.
+    /// Clients that are known are served until their associations end; nobody new is. With an
+    /// heir, associations only pass answers on.
     fn stop_listening(&self) {
         self.closing.set(true);
-        if let Some(worker) = self.worker.upgrade()
-            && self.associations.borrow().is_empty()
-        {
+        let (Some(worker), Some(endpoint)) = (self.worker.upgrade(), self.endpoint.upgrade())
+        else {
+            return;
+        };
+        let Endpoint {
+            udp,
+            udp_addr,
+            udp_heir,
+            ..
+        } = &*endpoint.shared;
+        if udp_heir.is_lent() || udp_heir.is_replaced() || self.associations.borrow().is_empty() {
             self.unwatch(&worker);
+        }
+        if udp_heir.is_replaced()
+            && !udp_heir.is_lent()
+            && let (Some(udp), Some(addr)) = (udp, udp_addr)
+        {
+            // At worst the kernel goes on giving this socket some of the clients.
+            let _ = udp::mute(udp, addr);
+        }
+    }
+
+    fn route_changed(&self) {
+        let (Some(worker), Some(endpoint)) = (self.worker.upgrade(), self.endpoint.upgrade())
+        else {
+            return;
+        };
+        if let Some(side) = self.cutter.0.upgrade() {
+            side.disarm(&worker);
+            side.arm(&worker, &endpoint, &self.associations.borrow());
         }
     }
 }

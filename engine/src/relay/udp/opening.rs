@@ -15,7 +15,7 @@ use crate::flow::reason::{Reason, Refusal};
 use crate::flow::table::{Opening, Protocol, State};
 use crate::net::addr::RawAddr;
 use crate::net::fd::Fd;
-use crate::net::{socket, udp};
+use crate::net::{reserve, socket, udp};
 use crate::relay::access;
 use crate::relay::dial::source_for;
 use crate::relay::endpoint::{LocalEndpoint, Remote, Route};
@@ -347,6 +347,9 @@ impl UdpEndpoint {
 fn open_socket(route: &Route, peer: &SocketAddr) -> io::Result<Fd> {
     let source = source_for(&route.through, peer)?;
     let fd = socket::datagram(peer)?;
+    if reserve::is_reserved(&fd) {
+        return Err(io::Error::from_raw_os_error(libc::EMFILE));
+    }
     if let Some(mut source) = source {
         let mut bound = socket::bind(&fd, &source);
         // One port can't serve two clients: answers could go to either. The first one has it.

@@ -70,6 +70,10 @@ impl UdpEndpoint {
         if before.is_bulk() && readiness & ready::TIMER == 0 {
             return self.call_after(worker, LISTENER, PAUSE);
         }
+        // Who took the socket over reads it.
+        if self.closing.get() && endpoint.shared.udp_heir.is_lent() {
+            return self.unwatch(worker);
+        }
         let count = self.receive(worker, endpoint);
         let mut pace = before;
         pace.note(worker.now(), count, endpoint.udp.packets_down.get());
