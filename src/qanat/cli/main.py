@@ -77,7 +77,8 @@ def main(argv: Sequence[str] | None = None, *, program: str | None = None) -> in
         program, command = "qanat", cli
     try:
         code = _run(command, program, words)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read our output has seen enough (`qanat schema | head`): no failure of ours.
         _abandon_stdout()
