@@ -42,7 +42,7 @@ class HookName:
 
 def parse_hook(text: str) -> HookName:
     """``package.module:function``, ``path/to/file.py:function``, or ``path/to/file.py``."""
-    if text != text.strip() or not text.isprintable():
+    if not text or text != text.strip() or not text.isprintable():
         raise HookNameError("names no function")
     home, colon, function = text.rpartition(":")
     if not colon:

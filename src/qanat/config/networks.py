@@ -28,11 +28,13 @@ def parse_network(text: str) -> IpNetwork:
     address, slash, length = text.partition("/")
     if "%" in text or (slash and not (length.isascii() and length.isdecimal())):
         raise AddressError("is not a network", _SHAPE)
+    if address.startswith("[") and address.endswith("]"):
+        address = address[1:-1]
     try:
-        network = ip_network(f"{address.removeprefix('[').removesuffix(']')}{slash}{length}", False)
+        network = ip_network(f"{address}{slash}{length}", strict=False)
     except ValueError:
         raise AddressError("is not a network", _SHAPE) from None
-    if slash and str(network.network_address) != str(ip_network(address.strip("[]"))[0]):
+    if slash and str(network.network_address) != str(ip_network(address)[0]):
         raise AddressError(
             f"{address} is one address inside of a network", f"{network}, or {address} alone"
         )

@@ -13,8 +13,6 @@ from qanat.config.refusal import refuse
 __all__ = ["UNBUILT", "needs"]
 
 UNBUILT: Final[dict[str, str]] = {
-    "balance": "balancing is",
-    "failover": "failover is",
     "check": "health checks are",
     "route": "routing is",
     "rates": "rate limits are",
