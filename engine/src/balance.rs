@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::net::addr::unmapped;
 use crate::plan::Balance;
@@ -229,8 +230,18 @@ fn drawn(candidates: &[Option<Candidate>], except: Option<usize>, random: u64) -
 pub struct Dice(AtomicU64);
 
 impl Dice {
+    pub const fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
     pub fn roll(&self) -> u64 {
         mix(self.0.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Any time from zero to this one.
+    pub fn part_of(&self, time: Duration) -> Duration {
+        let part = self.roll() >> 32;
+        Duration::from_nanos((time.as_nanos() * u128::from(part) >> 32) as u64)
     }
 
     /// True as often as `share` is of the whole.

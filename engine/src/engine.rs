@@ -24,6 +24,7 @@ use crate::net::fd::{self, Fd};
 use crate::net::socket::{self, Listening};
 use crate::plan::{EndpointPlan, LimitsPlan};
 use crate::relay::endpoint::{LocalEndpoint, Route};
+use crate::relay::health::check::{self, Subscription};
 use crate::relay::health::pool;
 use crate::relay::listener::{self, Listener};
 use crate::resolve;
@@ -53,6 +54,8 @@ struct Registered {
     endpoint: Arc<Endpoint>,
     route: Arc<Route>,
     started: bool,
+    /// The checks of its remotes, while it serves.
+    checks: Vec<Subscription>,
 }
 
 /// Worker threads and what they carry.
@@ -184,8 +187,7 @@ impl Engine {
         self.alive()?;
         let group = self.group(group)?;
         let former = self.former(group.id, &plan.id);
-        let route =
-            Route::succeed(plan, former.as_deref()).map_err(|error| Error::plan(&error))?;
+        let route = Route::succeed(plan, former.as_deref()).map_err(|error| Error::plan(&error))?;
         let plan = &route.plan;
         let mut listening = Listening {
             addr: route.listen,
@@ -247,6 +249,7 @@ impl Engine {
                 endpoint,
                 route,
                 started: false,
+                checks: Vec::new(),
             },
         );
         Ok(bound)
@@ -312,6 +315,8 @@ impl Engine {
                 let registered = endpoints.get_mut(handle).ok_or_else(Error::no_endpoint)?;
                 if !registered.started {
                     registered.started = true;
+                    registered.checks =
+                        check::subscribe(&self.shared, &registered.endpoint, &registered.route);
                     batch.push((
                         Arc::clone(&registered.endpoint),
                         Arc::clone(&registered.route),
@@ -355,8 +360,7 @@ impl Engine {
         let former = lock(&self.endpoints)
             .get(&handle)
             .map(|registered| Arc::clone(&registered.route));
-        let route =
-            Route::succeed(plan, former.as_deref()).map_err(|error| Error::plan(&error))?;
+        let route = Route::succeed(plan, former.as_deref()).map_err(|error| Error::plan(&error))?;
         {
             let mut endpoints = lock(&self.endpoints);
             let registered = endpoints.get_mut(&handle).ok_or_else(Error::no_endpoint)?;
@@ -365,6 +369,10 @@ impl Engine {
                 let _ = set_listener_options(fd, &route);
             }
             registered.route = Arc::clone(&route);
+            if registered.started {
+                // Those that go on are joined before they are left.
+                registered.checks = check::subscribe(&self.shared, &registered.endpoint, &route);
+            }
         }
         self.ask(move |worker| {
             let Some(local) = worker.endpoints.get(handle) else {
@@ -711,7 +719,12 @@ impl WorkerStats {
                 .list()
                 .iter()
                 .filter(|local| local.shared.group.id == group)
-                .map(|local| (local.shared.handle, EndpointStats::take(local, worker.now())))
+                .map(|local| {
+                    (
+                        local.shared.handle,
+                        EndpointStats::take(local, worker.now()),
+                    )
+                })
                 .collect(),
         }
     }

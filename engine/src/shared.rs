@@ -12,6 +12,7 @@ use crate::flow::limits::Gate;
 use crate::flow::table::Table;
 use crate::net::fd::Fd;
 use crate::plan::LimitsPlan;
+use crate::relay::health::check::Checks;
 use crate::runtime::Inbox;
 
 /// Events that wait to be fetched; more are counted and dropped.
@@ -26,6 +27,7 @@ pub struct Shared {
     /// Flows that each worker carries, so that an accepted one goes to an idle worker.
     pub loads: Vec<Load>,
     pub inboxes: OnceLock<Vec<Arc<Inbox>>>,
+    pub checks: Checks,
     /// What endpoints counted that are closed, by group and id: a later endpoint of the same id
     /// goes on from there.
     pub retired: Mutex<HashMap<(u32, String), Totals>>,
@@ -71,6 +73,7 @@ impl Shared {
             events: Events::default(),
             loads: (0..workers).map(|_| Load::default()).collect(),
             inboxes: OnceLock::new(),
+            checks: Checks::default(),
             retired: Mutex::default(),
         }
     }

@@ -160,6 +160,11 @@ impl Dial {
         }
     }
 
+    /// Whether it waits for descriptors and for nobody else.
+    pub fn lacks_descriptors(&self) -> bool {
+        self.attempts.is_empty() && !self.last_was_not_local()
+    }
+
     /// After running out of descriptors, only the timer starts the next attempt.
     fn last_was_not_local(&self) -> bool {
         !self.last.as_ref().is_some_and(socket::is_exhausted)

@@ -113,7 +113,8 @@ impl From<DialError> for Miss {
     }
 }
 
-fn is_to_blame(error: &DialError) -> bool {
+/// Whether it tells something about the remote, and not only about this host.
+pub fn is_to_blame(error: &DialError) -> bool {
     match error {
         DialError::Resolve(_) => true,
         DialError::Connect(error) => !matches!(
@@ -162,7 +163,8 @@ async fn attempt(
                     Reason::ConnectTimeout,
                     format!("{state:?} took longer than {:.1} s", took.as_secs_f64()),
                 );
-                Poll::Ready(Err(Miss::Remote { stop, blame: true }))
+                let blame = !dial.lacks_descriptors();
+                Poll::Ready(Err(Miss::Remote { stop, blame }))
             }
             Poll::Pending => Poll::Pending,
         }

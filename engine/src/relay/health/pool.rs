@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::probe::Question;
 use super::standing::{Access, Change, Policy, Report, Standing};
 use crate::balance::{Candidate, Chooser, WHOLE, seed};
-use crate::plan::{Balance, CheckKind, CheckPlan, EndpointPlan, HealthPlan};
+use crate::plan::{Balance, CheckPlan, EndpointPlan, HealthPlan};
 use crate::relay::endpoint::{PlanError, Target, limit};
 use crate::shared::{Endpoint, Shared};
 
@@ -51,6 +52,11 @@ impl Pool {
             Some(pool) => Arc::clone(&pool.chooser),
             None => Arc::new(Chooser::new(balance, members.len())),
         };
+        if let Some(check) = &plan.health.check {
+            for target in &targets[range.clone()] {
+                Question::prepare(check, target)?;
+            }
+        }
         Ok(Self {
             first: range.start,
             members,
@@ -281,10 +287,6 @@ pub fn times(check: &CheckPlan) -> Result<(Duration, Duration), PlanError> {
         if count == 0 {
             return Err(wrong(field, "0".to_owned(), "must be positive"));
         }
-    }
-    if check.kind == CheckKind::Udp && check.udp.is_none() {
-        let why = "a check by UDP needs to know what to send";
-        return Err(wrong("health.check.udp", String::new(), why));
     }
     Ok((interval, timeout))
 }
