@@ -180,3 +180,56 @@ def test_ttls_that_contradict_each_other(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("dns: {max_ttl: 200000}")
     (tmp_path / "b.yaml").write_text(endpoints(rule) + "dns: {min_ttl: 90000, max_ttl: 5}")
     assert load(tmp_path).config.dns.max_ttl == 200_000
+
+
+def test_remotes_that_something_chooses_are_used() -> None:
+    rule = "listen: ':{}', remote: 'a:1', extra_remotes: ['b:1'], {}"
+    ways = ["balance: iphash", "failover: true", "hook: 'a:b'"]
+    assert warnings(endpoints(*(rule.format(n + 1, way) for n, way in enumerate(ways)))) == []
+
+
+def test_failover_to_nowhere() -> None:
+    (problem,) = warnings(endpoints("listen: ':1', remote: 'a:1', failover: true"))
+    assert (problem.key, problem.message) == (
+        "endpoints[0].failover",
+        "there is no other remote to go to",
+    )
+
+
+def test_networks_whose_headers_nobody_reads() -> None:
+    text = endpoints("listen: ':1', remote: 'a:1'")
+    (problem,) = warnings(text + "network: {accept_proxy_from: ['10.0.0.0/8']}\n")
+    assert (problem.key, problem.line) == ("network.accept_proxy_from", 3)
+    assert warnings(text + "network: {accept_proxy_from: [10.0.0.0/8], accept_proxy: true}\n") == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "key", "message"),
+    [
+        ("listen_transport: 'tls;servername=a;0rtt'", "listen_transport", "0rtt has no effect"),
+        ("remote_transport: 'tls;sni=a;0rtt'", "remote_transport", "0rtt has no effect"),
+        (
+            "remote_transport: 'ws;host=a;path=/;mask=random'",
+            "remote_transport",
+            "realm ignores mask",
+        ),
+        (
+            "remote_transport: 'tls;sni=a', network: {use_udp: true}",
+            "remote_transport",
+            "UDP goes out as it is",
+        ),
+        ("remote_transport: 'tls;sni=a;uot'", "remote_transport", "carries UDP, which is off"),
+    ],
+)
+def test_transports_that_do_less_than_one_may_think(rule: str, key: str, message: str) -> None:
+    (problem,) = warnings(endpoints(f"listen: ':1', remote: 'a:1', {rule}"))
+    assert problem.key == f"endpoints[0].{key}"
+    assert message in problem.message
+
+
+def test_transports_that_do_what_they_say() -> None:
+    text = endpoints(
+        "listen: ':1', remote: 'a:1', listen_transport: 'tls;servername=a'",
+        "listen: ':2', remote: 'a:1', remote_transport: uot, network: {use_udp: true}",
+    )
+    assert warnings(text) == []

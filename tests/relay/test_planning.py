@@ -2,12 +2,31 @@ from __future__ import annotations
 
 import socket
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from qanat.config.models import Config, Dns, Endpoint, Limits, Network
 from qanat.errors import ConfigError
-from qanat.plan import EndpointPlan, LimitsPlan, RemotePlan, ResolverPlan, TcpPlan, UdpPlan
+from qanat.plan import (
+    EndpointPlan,
+    HealthPlan,
+    HookPlan,
+    LimitsPlan,
+    ListenTransportPlan,
+    ProxyProtocolPlan,
+    RatesPlan,
+    RemotePlan,
+    RemoteTransportPlan,
+    ResolverPlan,
+    RoutingPlan,
+    RulePlan,
+    TcpPlan,
+    TlsSendPlan,
+    UdpPlan,
+    WebSocketPlan,
+)
 from qanat.relay.planning import overall_limits, plans
 
 
@@ -16,8 +35,8 @@ def only(config: Config) -> EndpointPlan:
     return plan
 
 
-def endpoint(listen: str = "127.0.0.1:80", remote: str = "h:1", **other: object) -> Endpoint:
-    return Endpoint(listen=listen, remote=remote, **other)  # type: ignore[arg-type]
+def endpoint(listen: str = "127.0.0.1:80", remote: str = "h:1", **other: Any) -> Endpoint:
+    return Endpoint(listen=listen, remote=remote, **other)
 
 
 def test_a_plain_endpoint_gets_the_defaults_of_the_plan() -> None:
@@ -203,6 +222,171 @@ def test_remotes_keep_their_names_and_lose_their_brackets(remote: str, host: str
 def test_a_remote_that_is_not_used_does_not_make_the_plan_another() -> None:
     with_it = only(Config(endpoints=[endpoint(extra_remotes=["spare:1"])]))
     assert with_it == only(Config(endpoints=[endpoint()]))
+
+
+BACKENDS = (RemotePlan(host="h", port=1), RemotePlan(host="b", port=2))
+
+
+@pytest.mark.parametrize(
+    ("more", "balance", "weights", "failover"),
+    [
+        ({"balance": "roundrobin"}, "roundrobin", (), False),
+        ({"balance": "roundrobin: 4, 2"}, "roundrobin", (4, 2), False),
+        ({"balance": "iphash: 3, 3"}, "iphash", (), False),
+        ({"balance": "leastconn", "failover": True}, "leastconn", (), True),
+        ({"balance": "random2: 0, 1"}, "random2", (0, 1), False),
+        ({"balance": "failover"}, "failover", (), True),
+        ({"failover": True}, "failover", (), True),
+        ({"failover": True, "balance": "off: 1, 2"}, "failover", (), True),
+    ],
+)
+def test_balancing(
+    more: dict[str, Any], balance: str, weights: tuple[int, ...], failover: bool
+) -> None:
+    plan = only(Config(endpoints=[endpoint(extra_remotes=["b:2"], **more)]))
+    assert plan.remotes == BACKENDS
+    assert (plan.balance, plan.weights) == (balance, weights)
+    assert plan.health == HealthPlan(failover=failover)
+
+
+def test_a_hook_may_choose_among_all_remotes() -> None:
+    plan = only(Config(endpoints=[endpoint(extra_remotes=["b:2"], hook="a.b:c")]))
+    assert plan.remotes == BACKENDS
+    assert plan.balance == "off"
+    assert plan.hook == HookPlan(call="a.b:c")
+
+
+def test_how_a_hook_is_asked() -> None:
+    asked = endpoint(hook="a:b", hook_first_bytes=5, hook_timeout=0.5, hook_on_failure="allow")
+    assert only(Config(endpoints=[asked])).hook == HookPlan(
+        call="a:b", first_bytes=5, timeout=0.5, on_failure="allow"
+    )
+
+
+def test_the_file_of_a_hook_has_to_be_there(tmp_path: Path) -> None:
+    path = tmp_path / "hooks.py"
+    with pytest.raises(ConfigError, match="does not exist") as caught:
+        plans(Config(endpoints=[endpoint(hook=f"{path}:f")]))
+    assert caught.value.problems[0].key == "endpoints[0].hook"
+    path.write_text("")
+    assert only(Config(endpoints=[endpoint(hook=str(path))])).hook == HookPlan(
+        call=f"{path}:decide"
+    )
+
+
+def test_all_remotes_have_the_port_of_the_listener() -> None:
+    routed = [{"sni": "a", "remote": "r:50-51", "extra_remotes": ["s:9"]}]
+    made = plans(
+        Config(
+            endpoints=[
+                endpoint(
+                    ":10-11", "h:20-21", extra_remotes=["b:30-31"], balance="iphash", route=routed
+                )
+            ]
+        )
+    )
+    assert [[remote.port for remote in plan.remotes] for plan in made] == [[20, 30], [21, 31]]
+    rules = [plan.routing.rules[0].remotes for plan in made if plan.routing is not None]
+    assert [[remote.port for remote in remotes] for remotes in rules] == [[50, 9], [51, 9]]
+
+
+def test_routes_are_rules_in_their_order() -> None:
+    routed = endpoint(
+        route=[
+            {"sni": ["A.example", "*.a.example"], "remote": "a:1"},
+            {"host": "b", "bytes": "SSH-", "remote": "[::1]:2"},
+        ],
+        route_timeout=1.5,
+    )
+    first, second = (RemotePlan(host="a", port=1),), (RemotePlan(host="::1", port=2),)
+    assert only(Config(endpoints=[routed])).routing == RoutingPlan(
+        rules=(
+            RulePlan(kind="sni", pattern="a.example", remotes=first),
+            RulePlan(kind="sni", pattern="*.a.example", remotes=first),
+            RulePlan(kind="host", pattern="b", remotes=second),
+            RulePlan(kind="bytes", pattern="5353482d", remotes=second),
+        ),
+        timeout=1.5,
+    )
+
+
+def test_what_else_an_endpoint_says_of_its_flows() -> None:
+    plan = only(
+        Config(
+            network=Network(send_proxy=True, max_rate_up=5, max_fails=7, fail_timeout=500),
+            endpoints=[
+                endpoint(
+                    allow=["10.0.0.0/8"],
+                    deny=["10.1.2.3"],
+                    quota="1kB",
+                    failover=True,
+                    network=Network(send_proxy_version=1),
+                )
+            ],
+        )
+    )
+    assert (plan.allow, plan.deny, plan.quota) == (("10.0.0.0/8",), ("10.1.2.3/32",), 1000)
+    assert plan.proxy == ProxyProtocolPlan(send=1)
+    assert plan.rates == RatesPlan(endpoint_up=5)
+    assert plan.health == HealthPlan(failover=True, max_fails=7, fail_timeout=0.5)
+
+
+def test_transports() -> None:
+    plan = only(
+        Config(
+            network=Network(handshake_timeout=3),
+            endpoints=[
+                endpoint(
+                    listen_transport="ws;host=a;path=/b",
+                    remote_transport={"tls": {"sni": "c"}},
+                )
+            ],
+        )
+    )
+    assert plan.listen_transport == ListenTransportPlan(
+        ws=WebSocketPlan(host="a", path="/b"), handshake_timeout=3.0
+    )
+    assert plan.remote_transport == RemoteTransportPlan(
+        tls=TlsSendPlan(sni="c"), handshake_timeout=3.0
+    )
+
+
+def test_files_of_a_transport_have_to_be_there(tmp_path: Path) -> None:
+    missing = tmp_path / "a.pem"
+    other = tmp_path / "b.key"
+    other.write_text("no key")
+    table = {"tls": {"certificates": [{"cert": str(missing), "key": str(other)}]}}
+    text = f"tls;sni=a;ca={missing}"
+    with pytest.raises(ConfigError) as caught:
+        plans(Config(endpoints=[endpoint(listen_transport=table, remote_transport=text)]))
+    assert [str(problem) for problem in caught.value.problems] == [
+        (
+            f"endpoints[0].listen_transport.tls.certificates[0].cert = {shown(missing)}: "
+            "the file does not exist"
+        ),
+        (
+            f"endpoints[0].listen_transport.tls.certificates[0].key = {shown(other)}: "
+            "the file holds no private key"
+        ),
+        f"endpoints[0].remote_transport = {shown(text)}: ca: {missing} does not exist",
+    ]
+
+
+def shown(value: object) -> str:
+    text = f'"{value}"'
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def test_name_servers_behind_tls_keep_their_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [(socket.AF_INET6, 1, 6, "", ("2001:db8::53", 0, 0, 0))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    servers = ["tls://192.0.2.53", "https://dns.example/q", "tls://192.0.2.53:8853#dns.example"]
+    plan = only(Config(dns=Dns(nameservers=servers), endpoints=[endpoint()]))
+    assert plan.resolver.nameservers == (
+        "tls://192.0.2.53:853#192.0.2.53",
+        "https://[2001:db8::53]:443/q#dns.example",
+        "tls://192.0.2.53:8853#dns.example",
+    )
 
 
 def test_all_endpoints_share_one_resolver_plan() -> None:

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from qanat.plan import EndpointPlan, RemotePlan, ResolverPlan, TcpPlan, UdpPlan
+from qanat.plan import (
+    EndpointPlan,
+    ListenTransportPlan,
+    ProxyProtocolPlan,
+    RemotePlan,
+    RemoteTransportPlan,
+    ResolverPlan,
+    TcpPlan,
+    TlsListenPlan,
+    TlsSendPlan,
+    UdpPlan,
+    WebSocketPlan,
+)
 from qanat.relay.start_lines import descriptors_line, dns_line, endpoint_line, log_line, pipe_line
 
 
@@ -38,6 +50,38 @@ def test_everything_set() -> None:
         "send-proxy=false, send-proxy-version=2, accept-proxy=false, accept-proxy-timeout=5s; "
         "tcp-keepalive=20s[4] connect-timeout=7s, associate-timeout=1.5s; balance=off"
     )
+
+
+def test_transports_balance_and_proxy() -> None:
+    plan = EndpointPlan(
+        id="x",
+        listen="0.0.0.0:1",
+        remotes=(RemotePlan(host="a", port=1), RemotePlan(host="b", port=2)),
+        balance="iphash",
+        proxy=ProxyProtocolPlan(accept="required", accept_timeout=7, send=1),
+        listen_transport=ListenTransportPlan(
+            tls=TlsListenPlan(self_signed="a"), ws=WebSocketPlan(host="a", path="/")
+        ),
+    )
+    line = endpoint_line(plan)
+    assert line.startswith("inited: 0.0.0.0:1 -> [a:1|b:2]; options: ")
+    assert (
+        "; send-proxy=true, send-proxy-version=1, accept-proxy=true, accept-proxy-timeout=7s; "
+    ) in line
+    assert line.endswith("; transport=[ws][tls][plain]||[plain]; balance=iphash")
+
+
+def test_a_transport_of_the_other_side_and_ours() -> None:
+    plan = EndpointPlan(
+        id="x",
+        listen="0.0.0.0:1",
+        remotes=(RemotePlan(host="a", port=1),),
+        remote_transport=RemoteTransportPlan(tls=TlsSendPlan(sni="a"), uot=True),
+        proxy=ProxyProtocolPlan(accept="optional"),
+    )
+    line = endpoint_line(plan)
+    assert "accept-proxy=optional" in line
+    assert line.endswith("; transport=[plain]||[uot][tls][plain]; balance=off")
 
 
 def test_the_other_lines() -> None:

@@ -6,9 +6,10 @@ can name the file and the key. Opens files and keeps nothing of them but the ans
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 __all__ = ["CertificateFiles"]
@@ -90,16 +91,16 @@ def _as_bytes(content: bytes | str) -> bytes:
 def _read(path: str) -> bytes | str:
     try:
         # A pipe would never answer.
-        if not Path(path).is_file():
-            return "is not a file" if Path(path).exists() else "does not exist"
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return "is not a file"
         with open(path, "rb") as file:
             content = file.read(LARGEST + 1)
+    except FileNotFoundError:
+        return "does not exist"
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         return f"can't be read: {why}"
-    if len(content) > LARGEST:
-        return f"is larger than {LARGEST // 2**20} MiB"
-    return content or "is empty"
+    return content if len(content) <= LARGEST else f"is larger than {LARGEST // 2**20} MiB"
 
 
 def _blocks(content: bytes) -> set[bytes]:

@@ -167,7 +167,7 @@ class _Planning:
         name = parse_hook(endpoint.hook)
         why = None if name.file is None else self._files.exists(name.file)
         if why is not None:
-            self._problem(f"endpoints[{number}].hook", endpoint.hook, f"{name.file} {why}")
+            self._problem(f"endpoints[{number}].hook", endpoint.hook, f"the file {why}")
         return HookPlan(
             call=str(name),
             first_bytes=endpoint.hook_first_bytes,
