@@ -6,6 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use _engine::first_words::{self, Found};
 use _engine::flow::limits::Gate;
 use _engine::net::addr::{RawAddr, unmapped};
 use _engine::net::network::Networks;
@@ -17,7 +18,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 pub type Target = fn(&[u8]);
 
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("plan_json", plan_json),
     ("kernel_address", kernel_address),
     ("gate", gate),
@@ -25,6 +26,7 @@ pub const TARGETS: [(&str, Target); 7] = [
     ("dns_answer", dns_answer),
     ("proxy_header", proxy_header),
     ("networks", networks),
+    ("first_words", first_words),
 ];
 
 /// Plans: what is taken must come back as it was.
@@ -141,5 +143,16 @@ pub fn networks(bytes: &[u8]) {
         let base: Option<IpAddr> = text.split('/').next().and_then(|ip| ip.parse().ok());
         let base = base.expect("an address");
         assert!(networks.contain(base) || base != unmapped(base));
+    }
+}
+
+/// What clients say first: once an answer is final, more bytes don't change it.
+pub fn first_words(bytes: &[u8]) {
+    for ask in [first_words::server_name, first_words::http_host] {
+        let whole = ask(bytes);
+        for len in (0..bytes.len()).step_by(bytes.len() / 16 + 1) {
+            let part = ask(&bytes[..len]);
+            assert!(part == whole || part == Found::More, "{len}");
+        }
     }
 }

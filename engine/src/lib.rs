@@ -6,6 +6,7 @@ pub mod abilities;
 pub mod balance;
 pub mod engine;
 pub mod error;
+pub mod first_words;
 pub mod flow;
 pub mod net;
 pub mod plan;

@@ -23,10 +23,13 @@ pub enum Reason {
     Denied,
     OverLimit,
     ProxyHeader,
+    ClientHandshakeFailed,
+    TargetHandshakeFailed,
+    HandshakeTimeout,
 }
 
 impl Reason {
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 23] = [
         Self::ClientClosed,
         Self::TargetClosed,
         Self::ClientReset,
@@ -47,6 +50,9 @@ impl Reason {
         Self::Denied,
         Self::OverLimit,
         Self::ProxyHeader,
+        Self::ClientHandshakeFailed,
+        Self::TargetHandshakeFailed,
+        Self::HandshakeTimeout,
     ];
 
     /// The stable name in logs and metrics.
@@ -72,6 +78,9 @@ impl Reason {
             Self::Denied => "denied",
             Self::OverLimit => "over_limit",
             Self::ProxyHeader => "proxy_header",
+            Self::ClientHandshakeFailed => "client_handshake_failed",
+            Self::TargetHandshakeFailed => "target_handshake_failed",
+            Self::HandshakeTimeout => "handshake_timeout",
         }
     }
 }

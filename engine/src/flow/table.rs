@@ -19,6 +19,7 @@ use crate::relay::endpoint::{LocalEndpoint, Route, Target};
 use crate::relay::health::standing::Standing;
 use crate::runtime::Owner;
 use crate::transport::proxy::Addresses;
+use crate::transport::tls::Handshake;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -74,6 +75,8 @@ pub struct Flow {
     pub bytes_down: Cell<u64>,
     pub packets_up: Cell<u64>,
     pub packets_down: Cell<u64>,
+    /// What TLS handshakes came to, on either leg.
+    pub tls: RefCell<Handshakes>,
     /// Set when somebody wants the flow to end now.
     pub cut: Cell<Option<Reason>>,
     owner: RefCell<Option<Owner>>,
@@ -84,6 +87,24 @@ pub struct Flow {
 pub struct Announced {
     pub addresses: Option<Addresses>,
     pub tlvs: Box<[u8]>,
+}
+
+#[derive(Default)]
+pub struct Handshakes {
+    pub client: Option<Rc<Handshake>>,
+    pub target: Option<Rc<Handshake>>,
+}
+
+impl Handshakes {
+    fn truncation(&self) -> Option<&'static str> {
+        let cut = |leg: &Option<Rc<Handshake>>| leg.as_ref().is_some_and(|leg| leg.truncated.get());
+        match (cut(&self.client), cut(&self.target)) {
+            (false, false) => None,
+            (true, false) => Some("the client ended without TLS close_notify"),
+            (false, true) => Some("the target ended without TLS close_notify"),
+            (true, true) => Some("client and target ended without TLS close_notify"),
+        }
+    }
 }
 
 /// What is known when a flow begins.
@@ -192,6 +213,7 @@ impl Flow {
             fd if fd >= 0 && end.is_none() => local_addr(fd),
             _ => None,
         };
+        let tls = self.tls.borrow();
         let record = Record {
             kind: end.map(|_| "ended"),
             id: self.id,
@@ -225,7 +247,8 @@ impl Flow {
             packets_down: self.packets_down.get(),
             worker,
             reason: end.map(|(reason, _)| reason.name()),
-            detail: end.and_then(|(_, detail)| detail),
+            detail: end.and_then(|(_, detail)| detail.or_else(|| tls.truncation())),
+            handshakes: Facts::of(&tls),
         };
         // A record holds nothing that JSON can't say.
         serde_json::to_string(&record).unwrap_or_default()
@@ -261,6 +284,46 @@ struct Record<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
     detail: Option<&'a str>,
+    #[serde(flatten)]
+    handshakes: Option<Facts<'a>>,
+}
+
+/// What TLS handshakes came to, for who has seen any.
+#[derive(Serialize)]
+struct Facts<'a> {
+    /// The version on the client's leg.
+    tls: Option<&'static str>,
+    cipher: Option<&'a str>,
+    /// The name that the client asked for.
+    sni: Option<&'a str>,
+    alpn: Option<&'a str>,
+    /// The subject of the client's certificate.
+    client_certificate: Option<&'a str>,
+    resumed: Option<bool>,
+    target_tls: Option<&'static str>,
+    target_cipher: Option<&'a str>,
+    target_alpn: Option<&'a str>,
+    target_resumed: Option<bool>,
+}
+
+impl<'a> Facts<'a> {
+    fn of(handshakes: &'a Handshakes) -> Option<Self> {
+        let client = handshakes.client.as_deref();
+        let target = handshakes.target.as_deref();
+        client.or(target)?;
+        Some(Self {
+            tls: client.map(|client| client.version),
+            cipher: client.map(|client| client.cipher.as_str()),
+            sni: client.and_then(|client| client.sni.as_deref()),
+            alpn: client.and_then(|client| client.alpn.as_deref()),
+            client_certificate: client.and_then(|client| client.subject.as_deref()),
+            resumed: client.map(|client| client.resumed),
+            target_tls: target.map(|target| target.version),
+            target_cipher: target.map(|target| target.cipher.as_str()),
+            target_alpn: target.and_then(|target| target.alpn.as_deref()),
+            target_resumed: target.map(|target| target.resumed),
+        })
+    }
 }
 
 /// All live flows of one worker.
@@ -306,6 +369,7 @@ impl Table {
             bytes_down: Cell::new(0),
             packets_up: Cell::new(0),
             packets_down: Cell::new(0),
+            tls: RefCell::default(),
             cut: Cell::new(None),
             owner: RefCell::new(None),
         });

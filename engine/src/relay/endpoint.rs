@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use crate::flow::counters::Counters;
 use crate::net::network::Networks;
-use crate::plan::{
-    EndpointPlan, ProxyProtocolPlan, RatesPlan, RemotePlan, TcpPlan, UdpPlan,
-};
+use crate::plan::{EndpointPlan, ProxyProtocolPlan, RatesPlan, RemotePlan, TcpPlan, UdpPlan};
 use crate::relay::health::pool::{self, Pool};
 use crate::relay::listener::Listener;
+use crate::relay::route::Rule;
+use crate::relay::wrap::Wraps;
 use crate::resolve::Resolver;
 use crate::shared::{Endpoint, Shared, Totals};
 
@@ -88,6 +88,13 @@ pub enum Through {
     Device(String),
 }
 
+/// Rules about clients' first words.
+#[derive(Debug)]
+pub struct Routing {
+    pub rules: Vec<Rule>,
+    pub timeout: Option<Duration>,
+}
+
 /// A plan, parsed once for all flows that go by it.
 pub struct Route {
     pub plan: EndpointPlan,
@@ -96,6 +103,8 @@ pub struct Route {
     pub targets: Vec<Target>,
     /// Runs of targets among which flows are spread. The first is that of the plan's remotes.
     pub pools: Vec<Pool>,
+    /// Rule number n sends flows to pool number n + 1.
+    pub routing: Option<Routing>,
     /// Whether flows take any of the optional steps (see `road`).
     pub has_steps: bool,
     pub through: Through,
@@ -107,6 +116,7 @@ pub struct Route {
     pub allow: Networks,
     pub deny: Networks,
     pub accept_proxy_timeout: Option<Duration>,
+    pub wraps: Wraps,
     pub connect_timeout: Option<Duration>,
     pub idle_timeout: Option<Duration>,
     pub linger: Option<Duration>,
@@ -122,7 +132,7 @@ impl Route {
     pub fn succeed(plan: EndpointPlan, former: Option<&Self>) -> Result<Arc<Self>, PlanError> {
         let listen = parse_addr("listen", &plan.listen)?;
         refuse_what_is_missing(&plan)?;
-        let targets: Vec<_> = plan.remotes.iter().map(Target::new).collect();
+        let mut targets: Vec<_> = plan.remotes.iter().map(Target::new).collect();
         if targets.is_empty() {
             return Err(PlanError {
                 field: "remotes",
@@ -133,7 +143,29 @@ impl Route {
         pool::check_weights(&plan)?;
         let known = former.map_or(&[][..], |former| &former.pools);
         let own = 0..plan.remotes.len();
-        let pools = vec![Pool::new(&plan, &targets, own, &plan.weights, known)?];
+        let mut pools = vec![Pool::new(&plan, &targets, own, &plan.weights, known)?];
+        let mut rules = Vec::new();
+        for rule in plan.routing.iter().flat_map(|routing| &routing.rules) {
+            rules.push(Rule::new(rule)?);
+            let first = targets.len();
+            targets.extend(rule.remotes.iter().map(Target::new));
+            if targets.len() == first {
+                return Err(PlanError {
+                    field: "routing.rules.remotes",
+                    value: rule.pattern.clone(),
+                    why: "at least one remote is needed".to_owned(),
+                });
+            }
+            let run = first..targets.len();
+            pools.push(Pool::new(&plan, &targets, run, &[], known)?);
+        }
+        let routing = match &plan.routing {
+            None => None,
+            Some(routing) => Some(Routing {
+                rules,
+                timeout: limit("routing.timeout", routing.timeout)?,
+            }),
+        };
         let through = match (&plan.through, &plan.through_interface) {
             (Some(text), _) => Through::Addr(parse_addr("through", text)?),
             (None, Some(device)) => Through::Device(device.clone()),
@@ -146,6 +178,7 @@ impl Route {
             has_steps: has_steps(&plan),
             targets,
             pools,
+            routing,
             through,
             resolver: Resolver::shared(&plan.resolver),
             tcp,
@@ -154,6 +187,7 @@ impl Route {
             allow: networks("allow", &plan.allow)?,
             deny: networks("deny", &plan.deny)?,
             accept_proxy_timeout: limit("proxy.accept_timeout", plan.proxy.accept_timeout)?,
+            wraps: Wraps::prepare(&plan)?,
             connect_timeout: limit("tcp.connect_timeout", tcp.connect_timeout)?,
             idle_timeout: limit("tcp.idle_timeout", tcp.idle_timeout)?,
             linger: limit("tcp.linger", tcp.linger)?,
@@ -166,7 +200,9 @@ impl Route {
 impl Route {
     /// The pool that a target belongs to.
     pub fn pool_of(&self, target: usize) -> Option<&Pool> {
-        self.pools.iter().find(|pool| pool.range().contains(&target))
+        self.pools
+            .iter()
+            .find(|pool| pool.range().contains(&target))
     }
 }
 
@@ -183,10 +219,27 @@ fn has_steps(plan: &EndpointPlan) -> bool {
 /// Nothing that a plan asks for is left out silently.
 fn refuse_what_is_missing(plan: &EndpointPlan) -> Result<(), PlanError> {
     let missing = [
-        ("listen_transport", plan.listen_transport.is_some()),
-        ("remote_transport", plan.remote_transport.is_some()),
+        (
+            "listen_transport.ws",
+            plan.listen_transport
+                .as_ref()
+                .is_some_and(|t| t.ws.is_some()),
+        ),
+        (
+            "listen_transport.uot",
+            plan.listen_transport.as_ref().is_some_and(|t| t.uot),
+        ),
+        (
+            "remote_transport.ws",
+            plan.remote_transport
+                .as_ref()
+                .is_some_and(|t| t.ws.is_some()),
+        ),
+        (
+            "remote_transport.uot",
+            plan.remote_transport.as_ref().is_some_and(|t| t.uot),
+        ),
         ("proxy.send_udp", plan.proxy.send_udp),
-        ("routing", plan.routing.is_some()),
         ("rates", plan.rates != RatesPlan::default()),
         ("quota", plan.quota != 0),
         ("hook", plan.hook.is_some()),

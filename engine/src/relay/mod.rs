@@ -8,6 +8,8 @@ pub mod listener;
 pub mod proxy;
 pub mod reach;
 pub mod road;
+pub mod route;
 pub mod tcp;
 pub mod udp;
+pub mod wrap;
 pub mod young;

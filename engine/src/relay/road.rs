@@ -11,11 +11,13 @@ use std::time::Duration;
 
 use super::dial::DialError;
 use super::proxy;
-use super::reach::{Aim, reach};
+use super::reach::reach;
+use super::route;
+use super::wrap;
 use crate::flow::reason::Reason;
 use crate::flow::table::{Flow, State};
 use crate::runtime::io::Io;
-use crate::runtime::{Sleep, TaskId, Worker, ready};
+use crate::runtime::{Sleep, TaskId, Worker};
 use crate::transport::{Plain, Stream};
 
 /// Whose way it is.
@@ -113,10 +115,11 @@ pub async fn travel(walk: Walk, client: Io) -> Arrival {
 
 async fn steps(walk: &Walk, client: Io) -> Result<(Leg, Leg), Stop> {
     proxy::accept(walk, &client).await?;
-    let client = Leg::Plain(client);
-    let target = reach(walk, client.io(), Aim::Pool(0)).await?;
+    let aim = route::choose(walk, &client).await?;
+    let client = wrap::client(walk, Leg::Plain(client)).await?;
+    let target = reach(walk, client.io(), aim).await?;
     proxy::send(walk, client.io(), &target).await?;
-    let target = Leg::Plain(target);
+    let target = wrap::target(walk, Leg::Plain(target), client.io()).await?;
     Ok((client, target))
 }
 

@@ -31,8 +31,11 @@ ENDED: Final[Mapping[str, str]] = MappingProxyType(
         "drained": "The flow was cut because the time for draining ran out.",
         "shutdown": "The flow was cut because the relay stopped at once.",
         "denied": "The access lists do not let the client in that the PROXY header announced.",
-        "over_limit": "The client that the PROXY header announced was over a limit; see the detail.",
+        "over_limit": "The client of the PROXY header was over a limit; see the detail.",
         "proxy_header": "The client sent no proper PROXY protocol header; see the detail.",
+        "client_handshake_failed": "The TLS or WebSocket handshake failed at the client.",
+        "target_handshake_failed": "The TLS or WebSocket handshake failed at the target.",
+        "handshake_timeout": "A TLS or WebSocket handshake took longer than handshake_timeout.",
         "error": "Something unexpected failed; see the detail.",
     }
 )

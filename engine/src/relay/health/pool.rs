@@ -110,6 +110,9 @@ impl Pool {
 
     /// The target of a client's flow that can't be served by those in `tried`.
     pub fn choose(&self, client: IpAddr, tried: &[usize], now: Instant) -> Option<usize> {
+        if self.chooser.balance() == Balance::Off && !self.failover {
+            return tried.is_empty().then_some(self.first);
+        }
         if !self.failover && !tried.is_empty() {
             return None;
         }
@@ -146,6 +149,12 @@ impl Pool {
             })
             .collect();
         Some(self.first + self.chooser.pick(&all, client)?)
+    }
+
+    /// Whether a remote may turn out to be down while others are not.
+    pub fn has_choice(&self) -> bool {
+        let spreads = self.failover || self.chooser.balance() != Balance::Off;
+        spreads && self.members.len() > 1 && !self.policy.is_blind()
     }
 
     /// Whether another of its remotes should be used instead of this one, which is down.

@@ -43,7 +43,7 @@ impl Policy {
     }
 
     /// Nothing takes a remote down.
-    fn is_blind(&self) -> bool {
+    pub fn is_blind(&self) -> bool {
         self.max_fails == 0 && self.checks.is_none()
     }
 }

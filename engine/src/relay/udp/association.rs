@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use slab::Slab;
 
@@ -16,7 +16,11 @@ use crate::flow::table::Flow;
 use crate::net::addr::RawAddr;
 use crate::net::fd::Fd;
 use crate::net::udp::{Local, MAX_BYTES};
-use crate::runtime::WatchId;
+use crate::relay::reach::{missed, reached};
+use crate::runtime::{WatchId, Worker};
+
+/// An association counts against its target at most so often.
+const BLAME_EVERY: Duration = Duration::from_millis(500);
 
 /// What tells associations apart: the client, and the address of ours that it talks to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -107,6 +111,9 @@ pub struct Association {
     pub pace: Pace,
     /// Its socket was prepared for much: it may give trains.
     pub grown: bool,
+    /// When the target last answered, and when it last proved to be unreachable.
+    pub heard: Option<Instant>,
+    pub blamed: Option<Instant>,
     /// Its place among the runs of the batch that is being forwarded.
     pub run: Option<usize>,
     _seats: [Seat; 2],
@@ -125,11 +132,31 @@ impl Association {
             burst: Burst::default(),
             pace: Pace::new(now),
             grown: false,
+            heard: None,
+            blamed: None,
             run: None,
             _seats: seats,
         };
         association.set_leg(leg);
         association
+    }
+
+    /// The target has answered.
+    pub fn answered(&mut self, worker: &Rc<Worker>) {
+        if self.heard.is_none() || self.blamed.take().is_some() {
+            reached(worker, &self.flow);
+        }
+        self.heard = Some(worker.now());
+    }
+
+    /// The target's host has said that nobody is there.
+    pub fn unreachable(&mut self, worker: &Rc<Worker>) {
+        let now = worker.now();
+        // One that sends much hears it as often.
+        if self.blamed.is_none_or(|blamed| now >= blamed + BLAME_EVERY) {
+            self.blamed = Some(now);
+            missed(worker, &self.flow, "port unreachable");
+        }
     }
 
     /// Puts another leg in place; the former one is returned.

@@ -69,6 +69,9 @@ impl UdpEndpoint {
         if readiness & ready::ERROR != 0 {
             let errors = udp::take_errors(fd, MOST_ERRORS);
             add(&endpoint.udp.errors, errors as u64);
+            if errors > 0 {
+                association.unreachable(worker);
+            }
         }
         let before = association.pace;
         if before.is_bulk() && readiness & ready::TIMER == 0 {
@@ -102,6 +105,7 @@ impl UdpEndpoint {
         if count == 0 {
             return;
         }
+        association.answered(worker);
         if count >= BUSY && !association.grown {
             association.grown = true;
             udp::receive_buffer(&fd, BUSY_BUFFER);

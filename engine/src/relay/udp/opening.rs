@@ -18,7 +18,9 @@ use crate::net::fd::Fd;
 use crate::net::{reserve, socket, udp};
 use crate::relay::access;
 use crate::relay::dial::source_for;
-use crate::relay::endpoint::{LocalEndpoint, Remote, Route};
+use crate::relay::endpoint::{LocalEndpoint, Remote, Route, Target};
+use crate::relay::health::pool::tell;
+use crate::relay::reach::missed;
 use crate::resolve::{Answer, Lookup, LookupFuture};
 use crate::runtime::{DATAGRAMS, Owner, Source, Worker};
 
@@ -53,25 +55,22 @@ impl UdpEndpoint {
             self.seat(worker, endpoint, associations, group)
                 .ok_or(Refusal::OverallConnections)?,
         ];
-        let mut lookup = None;
-        let leg = match &route.targets[0].remote {
-            Remote::Addr(addr) => self.leg(worker, endpoint, associations, &route, &[*addr])?,
-            Remote::Name { host, port } => match route.resolver.lookup(host) {
-                Lookup::Ready(Ok(ips)) => {
-                    let peers = with_port(&ips, *port);
-                    self.leg(worker, endpoint, associations, &route, &peers)?
-                }
-                Lookup::Ready(Err(error)) => {
-                    notice(worker, endpoint, Reason::ResolveFailed.name(), &error);
-                    return Err(Refusal::ResolveFailed);
-                }
-                Lookup::Pending(future) => {
-                    lookup = Some(future);
-                    Leg::Waiting(Vec::new())
-                }
-            },
-        };
         let now = worker.now();
+        let mut tried = Vec::new();
+        let (leg, lookup) = loop {
+            let choice = route.pools[0]
+                .choose(key.client.ip(), &tried, now)
+                .ok_or(Refusal::Unreachable)?;
+            tried.push(choice);
+            match self.towards(worker, endpoint, associations, &route, choice) {
+                Ok(begun) => break begun,
+                Err(refusal) => {
+                    if refusal == Refusal::Descriptors || route.pools[0].untried(&tried) == 0 {
+                        return Err(refusal);
+                    }
+                }
+            }
+        };
         let flow = worker.table.open(Opening {
             protocol: Protocol::Udp,
             endpoint: Rc::clone(endpoint),
@@ -80,6 +79,7 @@ impl UdpEndpoint {
             passes: Vec::new(),
             at: now,
         });
+        flow.aim(*tried.last().unwrap_or(&0));
         worker.shared.loads[worker.index].set(worker.table.len());
         if lookup.is_none() {
             flow.state.set(State::Open);
@@ -90,10 +90,40 @@ impl UdpEndpoint {
         flow.owned_by(Owner::Source(cutter, index as u64));
         associations.add(Association::new(key, flow, leg, now, seats));
         if let Some(future) = lookup {
-            self.resolve(worker, index, id, future);
+            self.resolve(worker, index, id, tried, future);
         }
         self.arm(worker, endpoint, associations);
         Ok(index)
+    }
+
+    /// A leg to a target, or the lookup that it waits for.
+    fn towards(
+        self: &Rc<Self>,
+        worker: &Worker,
+        endpoint: &Rc<LocalEndpoint>,
+        associations: &mut Associations,
+        route: &Route,
+        choice: usize,
+    ) -> Result<(Leg, Option<LookupFuture>), Refusal> {
+        let target = &route.targets[choice];
+        let peers = match &target.remote {
+            Remote::Addr(addr) => vec![*addr],
+            Remote::Name { host, port } => match route.resolver.lookup(host) {
+                Lookup::Ready(Ok(ips)) => with_port(&ips, *port),
+                Lookup::Ready(Err(error)) => {
+                    notice(worker, endpoint, Reason::ResolveFailed.name(), &error);
+                    let pool = &route.pools[0];
+                    let change = pool.failed(choice, &error.to_string(), worker.now());
+                    tell(&worker.shared, &endpoint.shared, &target.text, change);
+                    return Err(Refusal::ResolveFailed);
+                }
+                Lookup::Pending(future) => {
+                    return Ok((Leg::Waiting(Vec::new()), Some(future)));
+                }
+            },
+        };
+        let leg = self.leg(worker, endpoint, associations, route, target, &peers)?;
+        Ok((leg, None))
     }
 
     fn seat(
@@ -137,6 +167,7 @@ impl UdpEndpoint {
         endpoint: &LocalEndpoint,
         associations: &mut Associations,
         route: &Route,
+        target: &Target,
         peers: &[SocketAddr],
     ) -> Result<Leg, Refusal> {
         let mut result = self.try_leg(worker, route, peers, || associations.next_index());
@@ -151,7 +182,7 @@ impl UdpEndpoint {
             } else {
                 refusal_of(&error)
             };
-            let text = format!("can't open a socket to {}: {error}", route.targets[0].text);
+            let text = format!("can't open a socket to {}: {error}", target.text);
             notice(worker, endpoint, refusal.name(), &text);
             refusal
         })
@@ -185,16 +216,23 @@ impl UdpEndpoint {
     }
 
     /// Waits for the name in a task of its own.
-    fn resolve(self: &Rc<Self>, worker: &Worker, index: usize, id: u64, future: LookupFuture) {
+    fn resolve(
+        self: &Rc<Self>,
+        worker: &Worker,
+        index: usize,
+        id: u64,
+        tried: Vec<usize>,
+        future: LookupFuture,
+    ) {
         let side = Rc::clone(self);
         worker.tasks.spawn(move |_| async move {
             let answer = future.await;
-            side.resolved(index, id, answer);
+            side.resolved(index, id, tried, answer);
         });
     }
 
     /// The name of a waiting association was resolved, or can't be.
-    fn resolved(self: &Rc<Self>, index: usize, id: u64, answer: Answer) {
+    fn resolved(self: &Rc<Self>, index: usize, id: u64, mut tried: Vec<usize>, answer: Answer) {
         let (Some(worker), Some(endpoint)) = (self.worker.upgrade(), self.endpoint.upgrade())
         else {
             return;
@@ -207,34 +245,60 @@ impl UdpEndpoint {
         if association.flow.id != id {
             return;
         }
-        let route = Arc::clone(&association.flow.route);
-        let ips = match answer {
-            Ok(ips) => ips,
+        let flow = Rc::clone(&association.flow);
+        let route = Arc::clone(&flow.route);
+        let (reason, text) = match answer {
             Err(error) => {
                 notice(&worker, &endpoint, Reason::ResolveFailed.name(), &error);
-                let text = error.to_string();
-                let reason = Reason::ResolveFailed;
-                self.end(&worker, &endpoint, associations, index, reason, Some(&text));
-                return;
+                missed(&worker, &flow, &error.to_string());
+                (Reason::ResolveFailed, error.to_string())
+            }
+            Ok(ips) => {
+                let peers = with_port(&ips, flow.target().port());
+                match self.try_leg(&worker, &route, &peers, || index) {
+                    Ok(leg) => return self.arrive(&worker, &endpoint, association, leg),
+                    Err(error) => {
+                        notice(&worker, &endpoint, refusal_of(&error).name(), &error);
+                        (Reason::Error, error.to_string())
+                    }
+                }
             }
         };
-        let peers = with_port(&ips, route.targets[0].port());
-        let leg = match self.try_leg(&worker, &route, &peers, || index) {
-            Ok(leg) => leg,
-            Err(error) => {
-                let text = error.to_string();
-                notice(&worker, &endpoint, refusal_of(&error).name(), &error);
-                self.end(
-                    &worker,
-                    &endpoint,
-                    associations,
-                    index,
-                    Reason::Error,
-                    Some(&text),
-                );
-                return;
+        let pool = &route.pools[0];
+        while let Some(choice) = pool.choose(flow.client.ip(), &tried, worker.now()) {
+            tried.push(choice);
+            flow.aim(choice);
+            match &flow.target().remote {
+                Remote::Addr(addr) => {
+                    if let Ok(leg) = self.try_leg(&worker, &route, &[*addr], || index) {
+                        return self.arrive(&worker, &endpoint, association, leg);
+                    }
+                }
+                Remote::Name { host, port } => match route.resolver.lookup(host) {
+                    Lookup::Pending(future) => {
+                        return self.resolve(&worker, index, id, tried, future);
+                    }
+                    Lookup::Ready(Err(error)) => missed(&worker, &flow, &error.to_string()),
+                    Lookup::Ready(Ok(ips)) => {
+                        let peers = with_port(&ips, *port);
+                        if let Ok(leg) = self.try_leg(&worker, &route, &peers, || index) {
+                            return self.arrive(&worker, &endpoint, association, leg);
+                        }
+                    }
+                },
             }
-        };
+        }
+        self.end(&worker, &endpoint, associations, index, reason, Some(&text));
+    }
+
+    /// The leg that the association's datagrams waited for is there.
+    fn arrive(
+        &self,
+        worker: &Worker,
+        endpoint: &LocalEndpoint,
+        association: &mut Association,
+        leg: Leg,
+    ) {
         association.flow.state.set(State::Open);
         let before = association.set_leg(leg);
         let (Leg::Waiting(held), Leg::Open { fd, to, .. }) = (before, &association.leg) else {
@@ -264,7 +328,8 @@ impl UdpEndpoint {
         true
     }
 
-    /// Follows the target's name to another address, if it has moved.
+    /// Leaves a target that went down for another, and follows the target's name to another
+    /// address, if it has moved.
     pub(super) fn follow(
         self: &Rc<Self>,
         worker: &Worker,
@@ -273,13 +338,29 @@ impl UdpEndpoint {
         index: usize,
     ) {
         let now = worker.now();
-        let Remote::Name { host, .. } = &association.flow.target().remote else {
-            return;
+        let flow = Rc::clone(&association.flow);
+        let pool = &flow.route.pools[0];
+        let named = match &flow.target().remote {
+            Remote::Name { host, .. } => Some(host),
+            Remote::Addr(_) => None,
         };
-        if association.looking || now < association.looked_up + LOOK_UP_EVERY {
+        if association.looking
+            || now < association.looked_up + LOOK_UP_EVERY
+            || named.is_none() && !pool.has_choice()
+        {
             return;
         }
         association.looked_up = now;
+        let is_silent = association
+            .heard
+            .is_none_or(|heard| now >= heard + LOOK_UP_EVERY);
+        if is_silent && pool.is_to_be_left(flow.choice.get(), now) {
+            self.leave(worker, endpoint, association, index);
+            return;
+        }
+        let Some(host) = named else {
+            return;
+        };
         match association.flow.route.resolver.lookup(host) {
             Lookup::Ready(answer) => self.moved(worker, endpoint, association, index, answer),
             Lookup::Pending(future) => {
@@ -298,6 +379,43 @@ impl UdpEndpoint {
                     }
                 });
             }
+        }
+    }
+
+    /// Goes on with another target than the one that is down.
+    fn leave(
+        self: &Rc<Self>,
+        worker: &Worker,
+        endpoint: &LocalEndpoint,
+        association: &mut Association,
+        index: usize,
+    ) {
+        let flow = Rc::clone(&association.flow);
+        let route = &flow.route;
+        let down = flow.choice.get();
+        let Some(choice) = route.pools[0].choose(flow.client.ip(), &[down], worker.now()) else {
+            return;
+        };
+        let peers = match &route.targets[choice].remote {
+            Remote::Addr(addr) => vec![*addr],
+            Remote::Name { host, port } => match route.resolver.lookup(host) {
+                Lookup::Ready(Ok(ips)) => with_port(&ips, *port),
+                Lookup::Ready(Err(_)) => return,
+                Lookup::Pending(future) => {
+                    // Known when it is asked for again.
+                    worker.tasks.spawn(move |_| async move {
+                        let _ = future.await;
+                    });
+                    return;
+                }
+            },
+        };
+        if let Ok(leg) = self.try_leg(worker, route, &peers, || index) {
+            flow.aim(choice);
+            association.heard = None;
+            association.blamed = None;
+            let former = association.set_leg(leg);
+            self.close_leg(worker, endpoint, former);
         }
     }
 
@@ -336,7 +454,7 @@ impl UdpEndpoint {
             Err(error) => {
                 let text = format!(
                     "{} moved, but can't be reached: {error}",
-                    route.targets[0].text
+                    association.flow.target().text
                 );
                 notice(worker, endpoint, refusal_of(&error).name(), &text);
             }

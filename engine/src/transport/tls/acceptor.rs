@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::server::{ProducesTickets, ServerSessionMemoryCache, StoresServerSessions, WebPkiClientVerifier};
+use rustls::server::{
+    ProducesTickets, ServerSessionMemoryCache, StoresServerSessions, WebPkiClientVerifier,
+};
 use rustls::{KeyLogFile, ServerConfig, version};
 
 use super::chooser::Chooser;
@@ -156,10 +158,8 @@ fn configure(plan: &TlsListenPlan, memory: &Memory) -> Result<Arc<ServerConfig>,
                 field: CLIENT_CA,
                 path,
             };
-            let mut verifier = WebPkiClientVerifier::builder_with_provider(
-                material::authorities(file)?,
-                provider,
-            );
+            let mut verifier =
+                WebPkiClientVerifier::builder_with_provider(material::authorities(file)?, provider);
             if plan.client_optional {
                 verifier = verifier.allow_unauthenticated();
             }
@@ -202,11 +202,8 @@ fn load(
     provider: &CryptoProvider,
 ) -> Result<rustls::sign::CertifiedKey, PlanError> {
     let named = |field, path| Named { field, path };
-    let mut key = material::certified_key(
-        provider,
-        named(CERT, &files.cert),
-        named(KEY, &files.key),
-    )?;
+    let mut key =
+        material::certified_key(provider, named(CERT, &files.cert), named(KEY, &files.key))?;
     if let Some(path) = &files.ocsp {
         key.ocsp = Some(named(OCSP, path).read()?);
     }
@@ -214,9 +211,10 @@ fn load(
 }
 
 fn stamps(plan: &TlsListenPlan) -> Vec<Stamp> {
-    let certificates = plan.certificates.iter().flat_map(|files| {
-        [Some(&files.cert), Some(&files.key), files.ocsp.as_ref()]
-    });
+    let certificates = plan
+        .certificates
+        .iter()
+        .flat_map(|files| [Some(&files.cert), Some(&files.key), files.ocsp.as_ref()]);
     certificates
         .chain([plan.client_ca.as_ref()])
         .flatten()

@@ -39,7 +39,11 @@ impl Chooser {
 
     /// For one name there may be a certificate of each kind of key: the first that the client can
     /// check.
-    fn choose(&self, name: Option<&str>, schemes: &[SignatureScheme]) -> Option<&Arc<CertifiedKey>> {
+    fn choose(
+        &self,
+        name: Option<&str>,
+        schemes: &[SignatureScheme],
+    ) -> Option<&Arc<CertifiedKey>> {
         let named = name.map(normal).and_then(|name| {
             self.exact.get(&name).or_else(|| {
                 let (_, parent) = name.split_once('.')?;

@@ -52,9 +52,8 @@ impl Connector {
             (None, None) => builder.with_no_client_auth(),
             (Some(cert), Some(key)) => {
                 let key = material::certified_key(&provider, named(CERT, cert), named(KEY, key))?;
-                builder.with_client_cert_resolver(Arc::new(
-                    rustls::sign::SingleCertAndKey::from(key),
-                ))
+                builder
+                    .with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(key)))
             }
             (Some(cert), None) => return Err(wrong(CERT, cert, "needs its key")),
             (None, Some(key)) => return Err(wrong(KEY, key, "needs its certificate")),

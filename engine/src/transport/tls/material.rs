@@ -71,10 +71,7 @@ fn chain(file: Named<'_>) -> Result<Vec<CertificateDer<'static>>, PlanError> {
     Ok(chain)
 }
 
-fn certificates(
-    file: Named<'_>,
-    bytes: &[u8],
-) -> Result<Vec<CertificateDer<'static>>, PlanError> {
+fn certificates(file: Named<'_>, bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, PlanError> {
     if !is_pem(bytes) {
         return Ok(vec![CertificateDer::from(bytes.to_vec())]);
     }

@@ -23,7 +23,6 @@ use rustls::{
     ClientConfig, ClientConnection, Connection, HandshakeKind, ProtocolVersion, ServerConfig,
     ServerConnection,
 };
-use serde::Serialize;
 
 use super::Stream;
 use crate::runtime::SCRATCH;
@@ -46,7 +45,7 @@ pub fn provider() -> Arc<CryptoProvider> {
 }
 
 /// What a handshake came to.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default)]
 pub struct Handshake {
     pub version: &'static str,
     pub cipher: String,
@@ -310,6 +309,8 @@ impl Tls {
                     };
                     let why = words::explain(peer, &error, &self.first);
                     self.fault = Some(Fault::Tls(why));
+                    // What came before is genuine.
+                    *filled += self.drain(&mut out[*filled..]);
                 }
             }
         }

@@ -50,7 +50,9 @@ fn say(attribute: &[u8]) -> Option<String> {
     let value = match kind {
         // BMPString: two bytes for each character.
         0x1e => {
-            let units = value.chunks_exact(2).map(|two| u16::from_be_bytes([two[0], two[1]]));
+            let units = value
+                .chunks_exact(2)
+                .map(|two| u16::from_be_bytes([two[0], two[1]]));
             char::decode_utf16(units)
                 .map(|unit| unit.unwrap_or(char::REPLACEMENT_CHARACTER))
                 .collect()
@@ -73,7 +75,7 @@ fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&tag, rest) = der.split_first()?;
     let (&first, rest) = rest.split_first()?;
     let (length, rest) = match first {
-        0..0x80 => (usize::from(first), rest),
+        0..=0x7f => (usize::from(first), rest),
         0x81 => (usize::from(*rest.first()?), &rest[1..]),
         0x82 => {
             let (length, rest) = rest.split_first_chunk::<2>()?;

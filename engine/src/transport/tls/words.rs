@@ -38,7 +38,14 @@ pub fn explain(peer: &str, error: &Error, first: &[u8]) -> String {
 /// What something that begins like this is, when it is no TLS.
 fn spoken(first: &[u8]) -> Option<&'static str> {
     const HTTP: [&[u8]; 9] = [
-        b"GET ", b"POST ", b"HEAD ", b"PUT ", b"OPTIONS ", b"CONNECT ", b"DELETE ", b"PATCH ",
+        b"GET ",
+        b"POST ",
+        b"HEAD ",
+        b"PUT ",
+        b"OPTIONS ",
+        b"CONNECT ",
+        b"DELETE ",
+        b"PATCH ",
         b"HTTP/",
     ];
     if HTTP.iter().any(|word| first.starts_with(word)) {
@@ -75,6 +82,7 @@ fn meaning(alert: AlertDescription) -> String {
         AlertDescription::ProtocolVersion => "it does not speak TLS 1.2 or 1.3",
         AlertDescription::UnrecognisedName => "it does not know the name that was asked for",
         AlertDescription::NoApplicationProtocol => "no protocol (ALPN) in common",
+        AlertDescription::DecryptError => "it could not verify our certificate or our key",
         AlertDescription::AccessDenied => "access denied",
         AlertDescription::UserCanceled => "it was cancelled",
         other => return format!("alert {other:?}"),
