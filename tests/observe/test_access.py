@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from qanat.observe.access import FIELDS, write_access
+from qanat.observe.access import FIELDS, TLS_FIELDS, write_access
 from qanat.observe.logs import ACCESS, JsonFormatter, TextFormatter
 
 
@@ -29,6 +29,12 @@ class Ended:
     connect: float | None = 0.0125
     reason: str | None = "client_closed"
     detail: str | None = None
+    tls: str | None = None
+    sni: str | None = None
+    alpn: str | None = None
+    client_certificate: str | None = None
+    target_tls: str | None = None
+    target_alpn: str | None = None
 
 
 def record_of(flow: Ended, caplog: pytest.LogCaptureFixture) -> logging.LogRecord:
@@ -54,6 +60,22 @@ def test_a_detail_is_quoted(caplog: pytest.LogCaptureFixture) -> None:
     assert " peer=" not in text
 
 
+def test_a_flow_with_tls_tells_what_was_agreed_on(caplog: pytest.LogCaptureFixture) -> None:
+    flow = Ended(tls="TLSv1.3", sni="example.com", client_certificate="CN=alice,O=Example Ltd")
+    record = record_of(flow, caplog)
+    assert (
+        TextFormatter()
+        .format(record)
+        .endswith(' tls=TLSv1.3 sni=example.com client_certificate="CN=alice,O=Example Ltd"')
+    )
+    assert set(TLS_FIELDS) < set(json.loads(JsonFormatter().format(record)))
+
+
+def test_only_tls_towards_the_target_is_told_too(caplog: pytest.LogCaptureFixture) -> None:
+    record = record_of(Ended(target_tls="TLSv1.2", target_alpn="h2"), caplog)
+    assert TextFormatter().format(record).endswith(" target_tls=TLSv1.2 target_alpn=h2")
+
+
 def test_the_json_line_of_an_association_has_every_field(caplog: pytest.LogCaptureFixture) -> None:
     told = json.loads(JsonFormatter().format(record_of(Ended(protocol="udp"), caplog)))
     assert set(FIELDS) < set(told)
@@ -64,4 +86,4 @@ def test_the_json_line_of_an_association_has_every_field(caplog: pytest.LogCaptu
 def test_the_fields_are_documented() -> None:
     page = Path(__file__).parents[2] / "docs" / "metrics.md"
     text = page.read_text()
-    assert [name for name in FIELDS if f"`{name}`" not in text] == []
+    assert [name for name in FIELDS + TLS_FIELDS if f"`{name}`" not in text] == []

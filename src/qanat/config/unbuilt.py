@@ -14,12 +14,10 @@ __all__ = ["UNBUILT", "needs"]
 
 UNBUILT: Final[dict[str, str]] = {
     "check": "health checks are",
-    "route": "routing is",
     "rates": "rate limits are",
     "quota": "quotas are",
     "hooks": "hooks are",
     "ws": "WebSocket is",
-    "tls": "TLS is",
     "uot": "carrying UDP in a stream is",
     "proxy_udp": "sending the PROXY protocol by UDP is",
     "encrypted_dns": "encrypted DNS is",

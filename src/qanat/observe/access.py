@@ -7,7 +7,7 @@ from typing import Final, Protocol
 
 from .logs import ACCESS
 
-__all__ = ["FIELDS", "EndedFlow", "write_access"]
+__all__ = ["FIELDS", "TLS_FIELDS", "EndedFlow", "write_access"]
 
 FIELDS: Final = (
     "id",
@@ -26,6 +26,9 @@ FIELDS: Final = (
     "detail",
 )
 """What a line holds, in this order; what is None is left out of the readable face."""
+
+TLS_FIELDS: Final = ("tls", "sni", "alpn", "client_certificate", "target_tls", "target_alpn")
+"""What the lines of flows with TLS on either side hold besides."""
 
 _TCP_FIELDS = tuple(name for name in FIELDS if not name.startswith("packets"))
 _logger = logging.getLogger(ACCESS)
@@ -62,10 +65,24 @@ class EndedFlow(Protocol):
     def reason(self) -> str | None: ...
     @property
     def detail(self) -> str | None: ...
+    @property
+    def tls(self) -> str | None: ...
+    @property
+    def sni(self) -> str | None: ...
+    @property
+    def alpn(self) -> str | None: ...
+    @property
+    def client_certificate(self) -> str | None: ...
+    @property
+    def target_tls(self) -> str | None: ...
+    @property
+    def target_alpn(self) -> str | None: ...
 
 
 def write_access(flow: EndedFlow) -> None:
     """Log the flow's line on the logger ``qanat.access`` at INFO."""
     names = FIELDS if flow.protocol == "udp" else _TCP_FIELDS
+    if flow.tls is not None or flow.target_tls is not None:
+        names += TLS_FIELDS
     fields = {name: getattr(flow, name) for name in names}
     _logger.info("flow ended", extra={"fields": fields, "show_fields": True})

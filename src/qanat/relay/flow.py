@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 __all__ = ["Flow", "FlowState", "Protocol"]
 
@@ -13,6 +13,20 @@ Protocol = Literal["tcp", "udp"]
 FlowState = Literal[
     "resolving", "connecting", "handshake", "open", "half_closed", "closing", "ended"
 ]
+
+
+_HANDSHAKE: Final = (
+    "tls",
+    "cipher",
+    "sni",
+    "alpn",
+    "client_certificate",
+    "resumed",
+    "target_tls",
+    "target_cipher",
+    "target_alpn",
+    "target_resumed",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +75,22 @@ class Flow:
     """More about the end, such as ``Connection refused (os error 111)``."""
     via: str | None = None
     """The other end of the client's socket, when a PROXY header named another client."""
+    tls: str | None = None
+    """TLS version on the client's side, such as ``TLSv1.3``; None without TLS, as all below."""
+    cipher: str | None = None
+    sni: str | None = None
+    """The name that the client asked for."""
+    alpn: str | None = None
+    """The protocol that was agreed on with the client."""
+    client_certificate: str | None = None
+    """Subject of the certificate that the client showed, such as ``CN=alice,O=Example``."""
+    resumed: bool | None = None
+    """Whether the client came back to an earlier session."""
+    target_tls: str | None = None
+    """TLS version on the target's side."""
+    target_cipher: str | None = None
+    target_alpn: str | None = None
+    target_resumed: bool | None = None
 
     @property
     def ended(self) -> bool:
@@ -98,6 +128,7 @@ class Flow:
             reason=reason,
             detail=get("detail"),
             via=get("via"),
+            **{name: get(name) for name in _HANDSHAKE},
         )
 
     def to_dict(self) -> dict[str, Any]:
