@@ -25,6 +25,7 @@ from tests.support.wait import wait_until
 
 __all__ = [
     "PATIENCE",
+    "Address",
     "FullTarget",
     "Target",
     "beside",
