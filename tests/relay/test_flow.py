@@ -41,9 +41,29 @@ ENDED = LIVE | {
 def test_every_field_of_a_record_arrives() -> None:
     flow = Flow.from_record(LIVE)
     named = {name: value for name, value in LIVE.items() if name != "group"}
-    assert flow.to_dict() == named | {"reason": None, "detail": None}
+    told = flow.to_dict()
+    assert {name: told.pop(name) for name in named} == named
+    # What a live flow without TLS has nothing to say about.
+    assert set(told.values()) == {None}
     assert not flow.ended
     assert flow.started_at == datetime(2026, 9, 21, 14, 13, 20, 500_000, tzinfo=UTC)
+
+
+def test_what_tls_handshakes_came_to_arrives() -> None:
+    facts = {
+        "tls": "TLSv1.3",
+        "cipher": "TLS13_AES_128_GCM_SHA256",
+        "sni": "example.com",
+        "alpn": "h2",
+        "client_certificate": "CN=alice,O=Example",
+        "resumed": True,
+        "target_tls": "TLSv1.2",
+        "target_cipher": "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+        "target_alpn": None,
+        "target_resumed": False,
+    }
+    told = Flow.from_record(ENDED | facts).to_dict()
+    assert {name: told[name] for name in facts} == facts
 
 
 def test_an_ended_record_has_a_reason() -> None:
