@@ -15,14 +15,21 @@ from typing import Final
 from qanat.config.address import (
     AddressError,
     parse_listen,
-    parse_nameserver,
     parse_remote,
     parse_through,
 )
+from qanat.config.balancing import BalanceError, parse_balance
+from qanat.config.dns_servers import parse_server
 from qanat.config.document import decode, read
+from qanat.config.hook_name import HookNameError, parse_hook
 from qanat.config.load import load
 from qanat.config.merge import effective
+from qanat.config.networks import parse_network
+from qanat.config.octets import OctetsError, parse_octets
+from qanat.config.quantities import QuantityError, parse_rate, parse_size
+from qanat.config.routes import parse_name_pattern
 from qanat.config.tidy import tidy
+from qanat.config.transport_options import LISTEN, REMOTE, OptionError, Side, parse_options
 from qanat.errors import ConfigError, Problem
 
 __all__ = ["TARGETS", "Failure", "corpus", "main", "mutate", "seeds"]
@@ -41,6 +48,8 @@ _WORDS: Final = [
         *("listening_ports", "listening_addresses", "remote_addresses", "remote_ports", "1-65535"),
         *("true", "false", "null", "~", "off", "NaN", "Infinity", ".inf", "1e999", "-1", "0x1F"),
         *("9" * 5000, "[" * 200, "{" * 200, "[::1]:80", ":::1", "0-65535", "a:1-2", "http://"),
+        *("ws", "tls", "host=", "path=", "sni=", "alpn=", "cert=", ";", "\\;", "0x", "*.", "/8"),
+        *("GiB", "Mbit/s", "iphash:", "tls://", "https://", "route", "check", "allow", "quota"),
         *("1979-05-27 07:32:00", "\ufeff", "\u2028", "é", "\\ud800", "\0", "\x1b[31m"),
     )
 ] + [b"\xff", b"\xed\xa0\x80", b"\xc3"]
@@ -73,17 +82,36 @@ def _text(raw: bytes) -> None:
         _all_shown(error)
 
 
-def _address(parse: Callable[[str], object]) -> Callable[[bytes], None]:
+def _value(
+    parse: Callable[[str], object], refusal: type[Exception] = AddressError, *, again: bool = True
+) -> Callable[[bytes], None]:
+    """``again``: what was read is written as text and read once more."""
+
     def target(raw: bytes) -> None:
         text = raw.decode("utf-8", "surrogateescape")
         try:
             parsed = parse(text)
-        except AddressError as error:
+        except refusal as error:
             if not str(error):
                 raise Failure("an error without words") from error
             return
-        if parse(str(parsed)) != parsed:
+        if again and str(parse(str(parsed))) != str(parsed):
             raise Failure(f"{parsed} reads as something else")
+
+    return target
+
+
+def _options(side: Side) -> Callable[[bytes], None]:
+    def target(raw: bytes) -> None:
+        text = raw.decode("utf-8", "surrogateescape")
+        try:
+            options = parse_options(text, side)
+        except OptionError as error:
+            if not str(error).isprintable() or not (error.hint or "-").isprintable():
+                raise Failure(f"words that can't be shown: {error!r}") from error
+            return
+        if options.table and not options.table.keys() <= {"ws", "tls", "uot"}:
+            raise Failure(f"no transport: {options.table}")
 
     return target
 
@@ -94,10 +122,19 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     "json": _document("x.json"),
     "yaml": _document("x.yaml"),
     "guess": _document(None),
-    "listen": _address(parse_listen),
-    "remote": _address(parse_remote),
-    "through": _address(parse_through),
-    "nameserver": _address(parse_nameserver),
+    "listen": _value(parse_listen),
+    "remote": _value(parse_remote),
+    "through": _value(parse_through),
+    "name_server": _value(parse_server),
+    "network": _value(parse_network),
+    "balance": _value(parse_balance, BalanceError),
+    "hook": _value(parse_hook, HookNameError),
+    "size": _value(parse_size, QuantityError),
+    "rate": _value(parse_rate, QuantityError),
+    "octets": _value(lambda text: parse_octets(text, 100), OctetsError, again=False),
+    "pattern": _value(lambda text: parse_name_pattern(text, addresses=True)),
+    "listen_transport": _options(LISTEN),
+    "remote_transport": _options(REMOTE),
 }
 """Each takes any bytes and raises nothing, or tells what is wrong with qanat."""
 
@@ -106,7 +143,13 @@ def seeds() -> list[bytes]:
     """Texts from which the random ones are made."""
     files = [path.read_bytes() for path in sorted(FILES.rglob("*")) if path.is_file()]
     addresses = [b"0.0.0.0:1-2", b"[fe80::1%eth0]:80", b":::52225", b"host.example:80", b"eth0"]
-    return [*files, *addresses]
+    values = [
+        *(b"10.0.0.0/8", b"::ffff:192.0.2.0/120", b"tls://192.0.2.53:853#a", b"https://a/q#b"),
+        *(b"roundrobin: 4, 2, 1", b"10MiB/s", b"1.5 GB", b"0x1603", b"*.a.example", b"a.b:c"),
+        *(b"ws;host=a;path=/b;tls;sni=c;alpn=h2,http/1.1;insecure;0rtt", b"/x.py:f"),
+        *(rb"tls;cert=a\;b;key=c\\d;ws;host=a\=b;path=/\,;client_ca=e", b"uot;key_log"),
+    ]
+    return [*files, *addresses, *values]
 
 
 def mutate(raw: bytes, chance: random.Random, others: list[bytes]) -> bytes:

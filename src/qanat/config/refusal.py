@@ -9,11 +9,17 @@ from typing import NoReturn
 
 from pydantic_core import PydanticCustomError
 
+from qanat.config.places import printable
+
 __all__ = ["refuse"]
 
 
 def refuse(message: str, hint: str | None = None, *, kind: str = "wrong", at: str = "") -> NoReturn:
     """``at`` names the field when a check of a whole table finds fault with one."""
-    raise PydanticCustomError(
-        kind, "{message}", {"message": message, "hint": hint, "at": at}
-    ) from None
+    # What is refused is quoted, and it may hold anything.
+    words = {
+        "message": printable(message),
+        "hint": None if hint is None else printable(hint),
+        "at": at,
+    }
+    raise PydanticCustomError(kind, "{message}", words) from None
