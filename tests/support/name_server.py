@@ -55,6 +55,7 @@ class NameServer:
         kind = 1 if wanted.version == 4 else 28
         labels = b"".join(bytes([len(part)]) + part.encode() for part in name.split("."))
         question = struct.pack(">HHHHHH", 7, 0x100, 1, 0, 0, 0) + labels + b"\0"
+        assert self._process.poll() is None, "the name server has ended"
         host, _, port = self.address.rpartition(":")
         with socket.socket(type=socket.SOCK_DGRAM) as sock:
             sock.settimeout(0.2)
@@ -74,9 +75,7 @@ def name_server(
     hosts = directory / "names"
     hosts.write_text(f"{host} up.test\n")
     if port == 0:
-        with socket.socket(type=socket.SOCK_DGRAM) as free:
-            free.bind((host, 0))
-            port = free.getsockname()[1]
+        port = _free_port(host)
     words = [
         "dnsmasq",
         "--keep-in-foreground",
@@ -104,3 +103,15 @@ def name_server(
         finally:
             # A stopped one does not hear SIGTERM.
             process.kill()
+
+
+def _free_port(host: str) -> int:
+    """One that nobody has for either protocol."""
+    while True:
+        with socket.create_server((host, 0)) as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
+            port: int = tcp.getsockname()[1]
+            try:
+                udp.bind((host, port))
+            except OSError:
+                continue
+            return port
