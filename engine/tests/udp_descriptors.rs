@@ -17,10 +17,8 @@ fn set_limit(descriptors: u64) {
         rlim_max: descriptors,
     };
     // SAFETY: the pointer is to a live local.
-    assert_eq!(
-        unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) },
-        0
-    );
+    let result = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
+    assert_eq!(result, 0);
 }
 
 #[test]
