@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from qanat.cli.main import main
 from qanat.config.load import load
 from tests.cli.running import Run
 
@@ -138,3 +139,46 @@ def test_an_unknown_format_is_a_wrong_use(qanat: Run, legacy: str) -> None:
     ran = qanat("convert", "-t", "xml", legacy)
     assert (ran.returncode, ran.stdout) == (2, "")
     assert "toml" in ran.stderr
+
+
+EVERYTHING = """
+[network]
+accept_proxy = "optional"
+max_rate_up = "10MiB/s"
+check = { kind = "http", status = [200, 204] }
+
+[[endpoints]]
+listen = "0.0.0.0:1"
+remote = "a:1"
+extra_remotes = ["b:1"]
+balance = "iphash: 2, 1"
+failover = true
+listen_transport = "tls;servername=a"
+allow = ["10.0.0.0/8"]
+quota = "5GB"
+hook = "a:b"
+
+[endpoints.remote_transport]
+tls = { sni = "a", alpn = ["h2"] }
+ws = { host = "a", path = "/b" }
+
+[[endpoints.route]]
+sni = ["a", "*.b"]
+remote = "c:1"
+
+[[endpoints.route]]
+bytes = "SSH-"
+remote = "d:1"
+"""
+
+
+@pytest.mark.parametrize("kind", ["toml", "json", "yaml"])
+def test_tables_within_tables_are_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    file, output = tmp_path / "everything.toml", tmp_path / f"made.{kind}"
+    file.write_text(EVERYTHING)
+    assert main(["convert", str(file), "-o", str(output)], program="qanat") == 0
+    assert capsys.readouterr().err == ""
+    assert load(output).config == load(file).config
+    assert "tls;servername=a" in output.read_text()

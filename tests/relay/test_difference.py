@@ -6,7 +6,22 @@ from dataclasses import fields, replace
 import pytest
 from hypothesis import given
 
-from qanat.plan import EndpointPlan, LimitsPlan, RemotePlan, TcpPlan, UdpPlan
+from qanat.plan import (
+    EndpointPlan,
+    HealthPlan,
+    HookPlan,
+    LimitsPlan,
+    ListenTransportPlan,
+    ProxyProtocolPlan,
+    RatesPlan,
+    RemotePlan,
+    RemoteTransportPlan,
+    ResolverPlan,
+    RoutingPlan,
+    TcpPlan,
+    TlsListenPlan,
+    UdpPlan,
+)
 from qanat.relay.difference import Difference, changes, difference, sockets
 from tests.relay.strategies import plan_lists, plan_sets, plans
 
@@ -183,3 +198,47 @@ def test_changes_are_told_by_path() -> None:
     new = replace(old, tcp=TcpPlan(linger=3.0))
     assert [str(change) for change in changes(old, new)] == ["tcp.linger: 30.0 -> 3.0"]
     assert [change.field for change in changes(old, replace(old, tcp=None))] == ["tcp"]
+
+
+OTHERWISE: dict[str, object] = {
+    "remotes": TO_B,
+    "weights": (1,),
+    "balance": "iphash",
+    "limits": LimitsPlan(connections=1),
+    "through": "192.0.2.1:0",
+    "through_interface": "eth0",
+    "interface": "eth0",
+    "resolver": ResolverPlan(mode="ipv6_only"),
+    "listen_transport": ListenTransportPlan(tls=TlsListenPlan(self_signed="a")),
+    "remote_transport": RemoteTransportPlan(uot=True),
+    "proxy": ProxyProtocolPlan(accept="required"),
+    "health": HealthPlan(failover=True),
+    "routing": RoutingPlan(rules=()),
+    "allow": ("10.0.0.0/8",),
+    "deny": ("10.0.0.0/8",),
+    "rates": RatesPlan(flow_up=1),
+    "quota": 1,
+    "hook": HookPlan(call="a:b"),
+}
+"""Another value for every field that has nothing to do with the listening sockets."""
+
+
+@pytest.mark.parametrize("name", OTHERWISE)
+def test_what_happens_to_flows_changes_without_touching_the_sockets(name: str) -> None:
+    old = plan("a", "0.0.0.0:80")
+    new = replace(old, **{name: OTHERWISE[name]})  # type: ignore[arg-type]  # any of the fields
+    found = difference([old], [new])
+    assert found.changed == ((old, new),)
+    assert changes(old, new)
+
+
+def test_every_field_is_either_of_the_sockets_or_of_the_flows() -> None:
+    of_sockets = {"id", "listen", "listen_interface", "ipv6_only", "tcp", "udp"}
+    assert {field.name for field in fields(EndpointPlan)} == of_sockets | OTHERWISE.keys()
+
+
+def test_another_function_of_a_hook_is_a_change() -> None:
+    old = plan("a", "0.0.0.0:80", hook=HookPlan(call="a:b"))
+    new = replace(old, hook=HookPlan(call="a:c"))
+    assert difference([old], [new]).changed == ((old, new),)
+    assert [str(change) for change in changes(old, new)] == ["hook.call: 'a:b' -> 'a:c'"]

@@ -21,7 +21,7 @@ from qanat.errors import ConfigError
 
 __all__ = ["REALM_FEATURES", "command", "realm"]
 
-REALM_FEATURES = ("batched-udp", "multi-thread")
+REALM_FEATURES = ("batched-udp", "proxy", "balance", "transport", "multi-thread")
 """What realm's version line would call the features that we have, in its order."""
 
 _REALM_COMMANDS = {
