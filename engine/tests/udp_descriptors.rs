@@ -9,6 +9,8 @@ mod relay;
 
 use std::fs::File;
 
+use _engine::net::fd::open_count;
+
 use self::relay::{Echo, Relay, ask, client, plan};
 
 fn set_limit(descriptors: u64) {
@@ -22,7 +24,7 @@ fn set_limit(descriptors: u64) {
 }
 
 #[test]
-fn without_descriptors_the_least_recently_used_gives_way() {
+fn descriptors_are_made_do_with_and_given_back() {
     set_limit(128);
     let echo = Echo::start("127.0.0.1:0");
     let relay = Relay::start(plan("127.0.0.1:0", echo.addr));
@@ -50,4 +52,12 @@ fn without_descriptors_the_least_recently_used_gives_way() {
 
     taken.clear();
     assert_eq!(ask(&clients[3], b"back"), b"back");
+
+    // An engine that ends gives everything back, also what draining endpoints hold.
+    ask(&clients[2], b"drains");
+    relay.engine.close(relay.handle, None).unwrap();
+    relay.add(plan("127.0.0.1:0", echo.addr), false);
+    assert!(open_count() > 2);
+    drop(relay);
+    assert_eq!(open_count(), 0);
 }

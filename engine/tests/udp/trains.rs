@@ -2,6 +2,7 @@
 
 use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use _engine::net::socket::set;
 
@@ -75,4 +76,46 @@ fn trains_of_the_smallest_datagrams_keep_within_the_limits() {
         send_train(&client, &sizes);
         expect(&target, &sizes);
     }
+}
+
+/// Sends much in one direction, as fast as the other end takes it, and then a little.
+fn one_way(from: &UdpSocket, to: &UdpSocket) {
+    const COUNT: u32 = 40_000;
+    const WINDOW: u32 = 100;
+    let received = AtomicU32::new(0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 0..COUNT {
+                while number >= received.load(Ordering::Acquire) + WINDOW {
+                    std::thread::yield_now();
+                }
+                let mut message = [0; 600];
+                message[..4].copy_from_slice(&number.to_le_bytes());
+                from.send(&message).unwrap();
+            }
+        });
+        for number in 0..COUNT {
+            assert_eq!(receive(to)[..4], number.to_le_bytes());
+            received.store(number + 1, Ordering::Release);
+        }
+    });
+    for number in 0..10_u8 {
+        from.send(&[number]).unwrap();
+        assert_eq!(receive(to), [number]);
+    }
+}
+
+#[test]
+fn much_in_either_direction_comes_whole_and_in_order() {
+    let target = socket("127.0.0.1:0");
+    let relay = Relay::start(plan("127.0.0.1:0", target.local_addr().unwrap()));
+    let client = client(relay.addr);
+    client.send(b"hello").unwrap();
+    let (_, source) = target.recv_from(&mut [0; 16]).unwrap();
+    target.connect(source).unwrap();
+    one_way(&client, &target);
+    one_way(&target, &client);
+    one_way(&client, &target);
+    assert_eq!(relay.count("/packets_up"), 2 * 40_010 + 1);
+    assert_eq!(relay.count("/packets_down"), 40_010);
 }
