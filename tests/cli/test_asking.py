@@ -95,6 +95,17 @@ def test_endpoints(run: Run) -> None:
     assert json.loads(run("endpoints", "--json").stdout)[0]["refused"] == 4
 
 
+def test_the_health_of_remotes(run: Run) -> None:
+    header, line = run("endpoints", "--health").stdout.splitlines()
+    assert header.split("\t")[:3] == ["ENDPOINT", "REMOTE", "STATE"]
+    cells = line.split("\t")
+    assert cells[:3] == ["web", "example.com:80", "down"]
+    assert cells[3].startswith("1m")
+    assert cells[4:] == ["1", "7", "2", "Connection refused"]
+    # Whoever reads the other list by lines finds nothing but endpoints in it.
+    assert len(run("endpoints").stdout.splitlines()) == 2
+
+
 def test_kill(run: Run, relay: FakeRelay) -> None:
     ran = run("kill", "2")
     assert (ran.returncode, ran.stdout, relay.killed) == (0, "killed 2\n", [2])

@@ -54,6 +54,26 @@ STATS: dict[str, Any] = {
                 "dropped": {"too_big": 1},
                 "icmp_errors": 6,
             },
+            "remotes": [
+                {
+                    "target": "h:1",
+                    "state": "down",
+                    "reason": "refused",
+                    "since": 1700000000.5,
+                    "open": 1,
+                    "total": 4,
+                    "fails": 3,
+                },
+                {
+                    "target": "h:2",
+                    "state": "recovering",
+                    "reason": "refused",
+                    "since": 1700000001.5,
+                    "open": 2,
+                    "total": 6,
+                    "fails": 0,
+                },
+            ],
         },
         {"endpoint": "quiet", "handle": 2, "tcp": None, "udp": None},
     ],
@@ -98,6 +118,16 @@ def test_every_counter_is_served() -> None:
     assert value("qanat_connect_seconds_bucket", **name, le="+Inf") == 6
     assert value("qanat_connect_seconds_count", **name) == 6
     assert value("qanat_connect_seconds_sum", **name) == 9.5
+    for target, values in {
+        "h:1": (0, 1700000000.5, 1, 4, 3),
+        "h:2": (1, 1700000001.5, 2, 6, 0),
+    }.items():
+        remote = name | {"target": target}
+        assert value("qanat_remote_up", **remote) == values[0]
+        assert value("qanat_remote_changed_timestamp_seconds", **remote) == values[1]
+        assert value("qanat_remote_flows_open", **remote) == values[2]
+        assert value("qanat_remote_flows_total", **remote) == values[3]
+        assert value("qanat_remote_failures_total", **remote) == values[4]
     assert value("qanat_dns_cached_total") == 4
     assert value("qanat_dns_entries") == 3
     assert value("qanat_worker_loop_lag_seconds", worker="0") == 0.002
@@ -122,6 +152,16 @@ def test_an_endpoint_on_two_handles_is_served_as_one() -> None:
     assert found["qanat_refused_total", (name, ("reason", "connections"))] == 14
     assert found["qanat_connect_seconds_bucket", (name, ("le", "0.01"))] == 6
     assert found["qanat_connect_seconds_sum", (name,)] == 19.0
+
+
+def test_a_remote_that_is_listed_twice_is_served_once() -> None:
+    one = STATS["endpoints"][0]["remotes"]
+    twice = [*one, {**one[0], "state": "up"}]
+    stats = {**STATS, "endpoints": [{**STATS["endpoints"][0], "remotes": twice}]}
+    found = samples(render(stats, ProgramCounters()).decode())
+    labels = (("endpoint", 'a"b'), ("target", "h:1"))
+    assert found["qanat_remote_up", labels] == 1
+    assert found["qanat_remote_flows_total", labels] == 8
 
 
 def test_a_protocol_that_was_never_used_is_left_out() -> None:

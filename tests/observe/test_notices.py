@@ -36,3 +36,12 @@ def test_a_remark_is_a_warning(caplog: pytest.LogCaptureFixture, remark: Remark,
     )
     assert record.__dict__["kind"] == (remark.endpoint, "accept")
     assert record.__dict__["fields"]["count"] == remark.count
+
+
+def test_changes_of_two_remotes_are_no_repeats_of_each_other(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for remote in ("a:1", "b:1"):
+        write_notice(Remark(code="remote_down", text=f"{remote} is down: refused"))
+    first, second = (record.__dict__["kind"] for record in caplog.records)
+    assert first != second

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -28,6 +29,15 @@ UDP: dict[str, Any] = {
     "dropped": {"too_big": 1},
     "icmp_errors": 9,
 }
+REMOTE: dict[str, Any] = {
+    "target": "h:1",
+    "state": "down",
+    "reason": "refused",
+    "since": 1.5,
+    "open": 1,
+    "total": 2,
+    "fails": 3,
+}
 RECORD: dict[str, Any] = {
     "workers": [
         {
@@ -42,8 +52,15 @@ RECORD: dict[str, Any] = {
         }
     ],
     "endpoints": [
-        {"endpoint": "a", "handle": 1, "closed": True, "tcp": TCP, "udp": UDP},
-        {"endpoint": "a", "handle": 2, "closed": False, "tcp": TCP | {"open": 0}, "udp": UDP},
+        {"endpoint": "a", "handle": 1, "closed": True, "tcp": TCP, "udp": UDP, "remotes": [REMOTE]},
+        {
+            "endpoint": "a",
+            "handle": 2,
+            "closed": False,
+            "tcp": TCP | {"open": 0},
+            "udp": UDP,
+            "remotes": [],
+        },
     ],
     "resolver": {
         "lookups": 1,
@@ -91,3 +108,11 @@ def test_what_is_missing_is_zero_and_what_is_unknown_is_ignored() -> None:
     assert stats.endpoint("a").udp.packets_up == 0
     assert stats.resolver.lookups == stats.descriptors.limit == 0
     assert Stats.from_record({}) == Stats()
+
+
+def test_the_remotes_of_an_endpoint_are_typed() -> None:
+    record = {"endpoints": [{"endpoint": "a", "remotes": [REMOTE, {"target": "h:2"}]}]}
+    first, second = Stats.from_record(record).endpoint("a").remotes
+    assert asdict(first) == REMOTE
+    assert (second.target, second.state, second.reason) == ("h:2", "unknown", None)
+    assert Stats.from_record(RECORD).endpoint("a").remotes == ()

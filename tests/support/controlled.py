@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,6 +83,17 @@ class FakeRelay:
                 "dropped": 0,
                 "tcp": None,
                 "udp": None,
+                "health": [
+                    {
+                        "target": "example.com:80",
+                        "state": "down",
+                        "reason": "Connection refused",
+                        "since": time.time() - 90,
+                        "open": 1,
+                        "total": 7,
+                        "fails": 2,
+                    }
+                ],
             }
         ]
 

@@ -64,6 +64,24 @@ CATALOGUE: Final[Mapping[str, Described]] = {
         ("endpoint",),
         "From accepting a client to being connected to the target, name look-up included.",
     ),
+    "qanat_remote_up": Described(
+        "gauge",
+        ("endpoint", "target"),
+        "Whether flows are sent to a remote of an endpoint that balances or fails over: 1, or 0 "
+        "while it is down.",
+    ),
+    "qanat_remote_changed_timestamp_seconds": Described(
+        "gauge", ("endpoint", "target"), "Unix time at which the remote's state last changed."
+    ),
+    "qanat_remote_flows_open": Described(
+        "gauge", ("endpoint", "target"), "Flows at the remote or on their way there."
+    ),
+    "qanat_remote_flows_total": Described(
+        "counter", ("endpoint", "target"), "Flows that were sent to the remote."
+    ),
+    "qanat_remote_failures_total": Described(
+        "counter", ("endpoint", "target"), "Flows that could not reach the remote."
+    ),
     "qanat_dns_lookups_total": Described("counter", (), "Names asked for, cached or not."),
     "qanat_dns_cached_total": Described("counter", (), "Look-ups answered from the cache."),
     "qanat_dns_failed_total": Described("counter", (), "Look-ups that gave no address."),
@@ -133,6 +151,7 @@ class _Snapshot:
             _of_worker(families, worker)
         for endpoint in _by_name(self._stats.get("endpoints", ())):
             _of_endpoint(families, endpoint)
+            _of_remotes(families, endpoint)
         yield from families.all()
 
     def _of_program(self, families: _Families) -> None:
@@ -174,7 +193,8 @@ def _sum(one: Any, other: Any) -> Any:
 
 
 def _sum_of(key: str, one: Any, other: Any) -> Any:
-    if one is None or other is None or key in ("endpoint", "handle", "bounds"):
+    # The latest knows of its remotes what those before it knew.
+    if one is None or other is None or key in ("endpoint", "handle", "bounds", "remotes"):
         return other if one is None else one
     return _sum(one, other)
 
@@ -227,6 +247,34 @@ def _of_endpoint(families: _Families, endpoint: Mapping[str, Any]) -> None:
         families.add("qanat_icmp_errors_total", udp["icmp_errors"], name)
         for direction in ("up", "down"):
             families.add("qanat_packets_total", udp[f"packets_{direction}"], name, direction)
+
+
+def _of_remotes(families: _Families, endpoint: Mapping[str, Any]) -> None:
+    name = endpoint["endpoint"]
+    merged: dict[str, list[float]] = {}
+    for remote in endpoint.get("remotes") or ():
+        # One that is listed twice is up if it is once.
+        up = float(remote["state"] != "down")
+        was_up, changed, open_, total, fails = merged.get(remote["target"], [0.0] * 5)
+        merged[remote["target"]] = [
+            max(up, was_up),
+            max(remote["since"], changed),
+            remote["open"] + open_,
+            remote["total"] + total,
+            remote["fails"] + fails,
+        ]
+    for target, values in merged.items():
+        for metric, value in zip(_REMOTE_METRICS, values, strict=True):
+            families.add(metric, value, name, target)
+
+
+_REMOTE_METRICS: Final = (
+    "qanat_remote_up",
+    "qanat_remote_changed_timestamp_seconds",
+    "qanat_remote_flows_open",
+    "qanat_remote_flows_total",
+    "qanat_remote_failures_total",
+)
 
 
 class _Families:

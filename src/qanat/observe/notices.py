@@ -23,6 +23,12 @@ class EngineNotice(Protocol):
     def count(self) -> int: ...
 
 
+def _kind(notice: EngineNotice) -> tuple[str | None, str]:
+    # Changes of remotes come once each; one of them is no repeat of another.
+    is_change = notice.code in ("remote_down", "remote_up")
+    return notice.endpoint, notice.text if is_change else notice.code
+
+
 def write_notice(notice: EngineNotice) -> None:
     """Log it as a warning on ``qanat.engine``; those of one code and endpoint are repeats."""
     place = f"{notice.endpoint}: " if notice.endpoint else ""
@@ -33,7 +39,7 @@ def write_notice(notice: EngineNotice) -> None:
         notice.text,
         times,
         extra={
-            "kind": (notice.endpoint, notice.code),
+            "kind": _kind(notice),
             "fields": {"endpoint": notice.endpoint, "code": notice.code, "count": notice.count},
         },
     )

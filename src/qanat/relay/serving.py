@@ -354,6 +354,7 @@ def _shown(endpoint: RunningEndpoint, stats: Mapping[str, Any] | None) -> dict[s
         "dropped": sum(udp.get("dropped", {}).values()),
         "tcp": tcp or None,
         "udp": udp or None,
+        "health": list((stats or {}).get("remotes") or ()),
     }
 
 

@@ -15,6 +15,7 @@ __all__ = [
     "DescriptorStats",
     "EndpointStats",
     "EventStats",
+    "RemoteStats",
     "ResolverStats",
     "Stats",
     "TcpStats",
@@ -66,6 +67,24 @@ class UdpStats:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteStats:
+    """How one remote of an endpoint stands that spreads flows or watches their targets."""
+
+    target: str
+    state: str = "unknown"
+    """``up``, ``down``, ``recovering`` (gets a growing share) or ``unknown`` (not yet tried)."""
+    reason: str | None = None
+    """Why it was last taken down, until it is wholly back."""
+    since: float = 0.0
+    """Unix time of the last change of the state."""
+    open: int = 0
+    """Gauge: flows that are there or on their way there."""
+    total: int = 0
+    fails: int = 0
+    """Flows that could not reach it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointStats:
     endpoint: str
     handle: int = 0
@@ -74,6 +93,8 @@ class EndpointStats:
     """Takes no new flows; it goes when its last flow has ended and its counters were read."""
     tcp: TcpStats = field(default_factory=TcpStats)
     udp: UdpStats = field(default_factory=UdpStats)
+    remotes: tuple[RemoteStats, ...] = ()
+    """Empty for an endpoint that neither balances nor watches the health of its targets."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +201,19 @@ def _endpoint(record: Mapping[str, Any]) -> EndpointStats:
         closed=bool(record.get("closed", False)),
         tcp=_flat(TcpStats, tcp | {"connect": _connect(connect)}),
         udp=_flat(UdpStats, record.get("udp")),
+        remotes=tuple(_remote(entry) for entry in record.get("remotes") or ()),
+    )
+
+
+def _remote(record: Mapping[str, Any]) -> RemoteStats:
+    return RemoteStats(
+        target=str(record.get("target", "")),
+        state=str(record.get("state", "unknown")),
+        reason=record.get("reason"),
+        since=record.get("since") or 0.0,
+        open=record.get("open") or 0,
+        total=record.get("total") or 0,
+        fails=record.get("fails") or 0,
     )
 
 
