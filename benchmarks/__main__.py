@@ -19,6 +19,8 @@ from benchmarks import (
     pingpong,
     report,
     start_up,
+    tls_bulk,
+    tls_handshake,
     udp_blast,
     udp_pingpong,
 )
@@ -38,6 +40,8 @@ QUESTIONS: dict[str, Question] = {
         udp_blast,
         udp_pingpong,
         fairness,
+        tls_bulk,
+        tls_handshake,
         start_up,
         footprint,
     )

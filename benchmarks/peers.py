@@ -24,10 +24,30 @@ from typing import Protocol
 from benchmarks import measure
 from benchmarks.failure import BenchmarkError
 
-__all__ = ["PEERS", "Direct", "Haproxy", "Nginx", "Peer", "Qanat", "Relaying", "Socat", "free_port"]
+__all__ = [
+    "PEERS",
+    "Certificate",
+    "Direct",
+    "Haproxy",
+    "Nginx",
+    "Peer",
+    "Qanat",
+    "Relaying",
+    "Socat",
+    "free_port",
+]
 
 READY_LIMIT = 10.0
 WORKERS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """Files in PEM, with ``both`` in one file as haproxy wants them."""
+
+    chain: Path
+    key: Path
+    both: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +199,8 @@ class Nginx:
     name: str = "nginx"
     buffer: str | None = None
     """``proxy_buffer_size``; nginx's own default of 16k when None."""
+    certificate: Certificate | None = None
+    """To terminate TLS with."""
 
     def missing(self) -> str | None:
         return (
@@ -209,10 +231,17 @@ class Nginx:
             "proxy_half_close on;",
             f"proxy_buffer_size {self.buffer};" if self.buffer else "",
         ]
+        if self.certificate:
+            lines += [
+                f"ssl_certificate {self.certificate.chain};",
+                f"ssl_certificate_key {self.certificate.key};",
+                "ssl_protocols TLSv1.3;",
+            ]
         for role, target in targets.items():
             udp = "udp rcvbuf=4m sndbuf=4m" if is_udp(role) else "backlog=4096"
+            tls = " ssl" if self.certificate else ""
             lines += [
-                f"server {{ listen {listen[role]} reuseport {udp};",
+                f"server {{ listen {listen[role]}{tls} reuseport {udp};",
                 f"proxy_pass {target}; }}",
             ]
         lines += ["}", ""]
@@ -249,6 +278,8 @@ class Haproxy:
     name: str = "haproxy"
     pipe_size: int | None = None
     """``tune.pipesize``; the kernel's 64 KiB when None."""
+    certificate: Certificate | None = None
+    """To terminate TLS with."""
 
     def missing(self) -> str | None:
         if shutil.which("haproxy"):
@@ -281,10 +312,11 @@ class Haproxy:
             "    timeout client 10m",
             "    timeout server 10m",
         ]
+        tls = f" ssl crt {self.certificate.both}" if self.certificate else ""
         for role, target in targets.items():
             lines += [
                 f"listen {role}",
-                f"    bind {listen[role]}",
+                f"    bind {listen[role]}{tls}",
                 f"    server target {target}",
             ]
         return "\n".join([*lines, ""])
@@ -341,6 +373,8 @@ class Qanat:
     """The interpreter whose qanat is measured; its engine must be a release build."""
     arguments: tuple[str, ...] = ()
     name: str = "qanat"
+    certificate: Certificate | None = None
+    """To terminate TLS with."""
 
     def missing(self) -> str | None:
         script = "import json, qanat._engine as e; print(json.dumps(json.loads(e.build_info())))"
@@ -373,11 +407,16 @@ class Qanat:
     @contextmanager
     def relay(self, targets: Mapping[str, str]) -> Iterator[Relaying]:
         listen = _listen(list(targets))
+        wrapped = {}
+        if self.certificate:
+            files = f"cert={self.certificate.chain};key={self.certificate.key}"
+            wrapped = {"listen_transport": f"tls;{files}"}
         endpoints = [
             {
                 "listen": listen[role],
                 "remote": target,
                 "network": {"use_udp": is_udp(role), "no_tcp": is_udp(role)},
+                **wrapped,
             }
             for role, target in targets.items()
         ]

@@ -14,6 +14,7 @@ mod pattern;
 mod pingpong;
 mod serve;
 mod sys;
+mod tls;
 mod udp_blast;
 mod udp_pingpong;
 mod udp_serve;
@@ -35,6 +36,8 @@ usage: qanat-load COMMAND [ADDRESS] [--option value]...
   udp-blast      ADDRESS --sink A [--rate 10000] [--size 1200] [--flows 1] [--tick-us 500]
                  [--gso 1]
   udp-ping-pong  ADDRESS [--flows 1] [--size 200]
+  tls-bulk       ADDRESS --direction up|down
+  tls-handshakes ADDRESS [--size 64]
 
 Timed commands take [--seconds 2] [--warm-up 0.3].";
 
@@ -47,6 +50,8 @@ fn run(command: &str, arguments: Arguments) -> Result<(), Box<dyn Error>> {
         "idle" => idle::run(arguments),
         "udp-blast" => udp_blast::run(arguments),
         "udp-ping-pong" => udp_pingpong::run(arguments),
+        "tls-bulk" => tls::bulk(arguments),
+        "tls-handshakes" => tls::handshakes(arguments),
         _ => Err(format!("no such command: {command}\n{USAGE}").into()),
     }
 }
