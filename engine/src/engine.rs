@@ -18,6 +18,7 @@ use crate::error::Error;
 use crate::flow::counters::Snapshot;
 use crate::flow::limits::Gate;
 use crate::flow::pipes::PipeStats;
+use crate::flow::rates::Rates;
 use crate::flow::reason::Reason;
 use crate::flow::table::Flow;
 use crate::net::fd::{self, Fd};
@@ -231,6 +232,7 @@ impl Engine {
             handle,
             id: route.plan.id.clone(),
             gate: Gate::new(&route.plan.limits),
+            rates: Arc::new(Rates::new(&route.plan)),
             group,
             tcp_addr: tcp.as_ref().and_then(local),
             udp_addr: udp.as_ref().and_then(local),
@@ -365,6 +367,7 @@ impl Engine {
             let mut endpoints = lock(&self.endpoints);
             let registered = endpoints.get_mut(&handle).ok_or_else(Error::no_endpoint)?;
             registered.endpoint.gate.set(&route.plan.limits);
+            registered.endpoint.rates.set(&route.plan);
             if let Some(fd) = &*lock(&registered.endpoint.tcp) {
                 let _ = set_listener_options(fd, &route);
             }
@@ -557,6 +560,7 @@ impl Engine {
                 closed: true,
                 inherits: false,
                 remotes: Vec::new(),
+                quota: None,
                 protocols: [totals.tcp.total > 0, totals.udp.total > 0],
                 totals: totals.clone(),
             };
@@ -704,6 +708,8 @@ struct EndpointStats {
     protocols: [bool; 2],
     /// How those stand among which flows are spread.
     remotes: Vec<Value>,
+    /// Bytes that may pass in all, and what has passed of them.
+    quota: Option<(u64, u64)>,
     totals: Totals,
 }
 
@@ -755,6 +761,7 @@ impl EndpointStats {
             ],
             totals: local.totals(),
             remotes: Self::remotes(local, now),
+            quota: local.shared.rates.quota(),
         }
     }
 
@@ -788,6 +795,7 @@ impl EndpointStats {
             "tcp": tcp.then(|| tcp_json(&self.totals.tcp)),
             "udp": udp.then(|| udp_json(&self.totals.udp)),
             "remotes": self.remotes,
+            "quota": self.quota.map(|(limit, used)| json!({"limit": limit, "used": used})),
         })
     }
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::flow::counters::Snapshot;
 use crate::flow::limits::Gate;
+use crate::flow::rates::Rates;
 use crate::flow::table::Table;
 use crate::net::fd::Fd;
 use crate::plan::LimitsPlan;
@@ -132,6 +133,7 @@ pub struct Endpoint {
     pub id: String,
     pub group: Arc<Group>,
     pub gate: Arc<Gate>,
+    pub rates: Arc<Rates>,
     /// Taken out and closed when listening ends, whoever still holds the endpoint.
     pub tcp: Mutex<Option<Fd>>,
     /// Open for as long as an association replies through it.

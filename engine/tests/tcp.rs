@@ -234,6 +234,24 @@ fn an_early_answer_is_not_cut() {
     }
 }
 
+/// A client that never stops sending to a target that has gone is not listened to for ever.
+#[test]
+fn an_endless_upload_to_nobody_is_cut() {
+    let relay = Relay::new();
+    let (listener, addr) = target();
+    let bound = relay.serve(plan(addr));
+    let (mut client, mut server) = pair(&listener, &bound);
+    say(&mut client, "x");
+    hear(&mut server, "x");
+    drop(server);
+    assert_eq!(client.read(&mut [0]).unwrap(), 0, "an orderly end");
+    let chunk = vec![7; 65536];
+    while client.write_all(&chunk).is_ok() {}
+    let ended = relay.event("ended");
+    assert_eq!(ended["reason"], "linger_timeout");
+    assert!(ended["duration"].as_f64().unwrap() < 9.0);
+}
+
 #[test]
 fn an_idle_flow_ends_when_nothing_moves_for_the_limit() {
     let relay = Relay::new();

@@ -50,7 +50,7 @@ impl Bridge {
         }
     }
 
-    pub fn poll(&mut self, worker: &Worker, flow: &Flow) -> Poll<End> {
+    pub fn poll(&mut self, worker: &Rc<Worker>, flow: &Flow) -> Poll<End> {
         let (client, target) = (&mut *self.client, &mut *self.target);
         let other = self.down.track.as_seen_by_other();
         let up = self.up.run(client, target, other, worker, flow);
@@ -97,7 +97,7 @@ impl Lane {
         src: &mut dyn Stream,
         dst: &mut dyn Stream,
         other: Other,
-        worker: &Worker,
+        worker: &Rc<Worker>,
         flow: &Flow,
     ) -> Step {
         match self.track.state {
@@ -121,7 +121,7 @@ impl Lane {
         src: &mut dyn Stream,
         dst: &mut dyn Stream,
         other: Other,
-        worker: &Worker,
+        worker: &Rc<Worker>,
         flow: &Flow,
     ) -> io::Result<Step> {
         if !self.flush(dst, worker, flow)? {
@@ -149,7 +149,12 @@ impl Lane {
     }
 
     /// Gives on what is carried; whether nothing is left on its way.
-    fn flush(&mut self, dst: &mut dyn Stream, worker: &Worker, flow: &Flow) -> io::Result<bool> {
+    fn flush(
+        &mut self,
+        dst: &mut dyn Stream,
+        worker: &Rc<Worker>,
+        flow: &Flow,
+    ) -> io::Result<bool> {
         while self.sent < self.carry.len() {
             match dst.write(&self.carry[self.sent..]) {
                 Poll::Pending => return Ok(false),
@@ -178,13 +183,17 @@ impl Lane {
         &mut self,
         src: &mut dyn Stream,
         dst: &mut dyn Stream,
-        worker: &Worker,
+        worker: &Rc<Worker>,
         flow: &Flow,
     ) -> io::Result<Step> {
         let mut scratch = worker.scratch.borrow_mut();
         let mut turn = 0;
         while turn < TURN {
-            let count = match src.read(&mut scratch) {
+            let room = match flow.allowance(worker, self.track.from) {
+                0 => return self.flush(dst, worker, flow).map(|_| Step::Blocked),
+                most => most.min(scratch.len()),
+            };
+            let count = match src.read(&mut scratch[..room]) {
                 Poll::Pending => {
                     return self.flush(dst, worker, flow).map(|_| Step::Blocked);
                 }
@@ -195,6 +204,7 @@ impl Lane {
                 }
                 Poll::Ready(Ok(count)) => count,
             };
+            flow.spend(worker, self.track.from, count);
             turn += count;
             let mut sent = 0;
             while sent < count {

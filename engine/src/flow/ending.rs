@@ -8,6 +8,9 @@ use super::reason::Reason;
 use super::table::{Flow, State};
 use crate::runtime::{Sleep, Worker};
 
+/// How long a sender may go on talking to nobody, while the other side's last words settle.
+const SINK_LIMIT: Duration = Duration::from_secs(5);
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     Client,
@@ -90,7 +93,8 @@ pub struct Gone {
 pub struct Course {
     first_end: Option<Side>,
     half_closed: Option<Instant>,
-    became_sink: bool,
+    /// Since when one side's words are thrown away.
+    sinking: Option<Instant>,
     watchdog: Sleep,
 }
 
@@ -148,7 +152,7 @@ impl Course {
         Self {
             first_end: None,
             half_closed: None,
-            became_sink: false,
+            sinking: None,
             watchdog: Sleep::new(worker, idle.map(|limit| worker.now() + limit)),
         }
     }
@@ -172,16 +176,19 @@ impl Course {
                 Step::ReadFailed(error) => return Outcome::Ended(failed(side, error)),
             }
         }
+        let sank = self.sinking.is_some();
         if let Some(end) = self.settle(up, down, gone, worker, flow) {
             return Outcome::Ended(end);
+        }
+        if self.sinking.is_some() && !sank {
+            self.watchdog.reset(self.deadline(flow));
+            // The new sink has not looked yet at what is there to throw away, and a sender that
+            // waits for us to read it makes no event.
+            busy = true;
         }
         if self.is_overdue(worker.now(), flow) {
             return Outcome::Ended(self.timed_out(gone));
         }
-        // A lane that has just become a sink has not looked yet at what is there to throw away, and
-        // a sender that waits for us to read it makes no event.
-        busy |= self.became_sink;
-        self.became_sink = false;
         if busy { Outcome::Busy } else { Outcome::Idle }
     }
 
@@ -220,14 +227,14 @@ impl Course {
             // The target had said its last word before it went: let the client finish reading.
             (Broken, Done) => {
                 up.state = Sink;
-                self.became_sink = true;
+                self.sinking = Some(worker.now());
                 None
             }
             // The client is gone before it heard the answer: nobody is left to work for.
             (Done, _) if gone.client => Some(failed(Side::Client, reset_by_peer())),
             (Done, Broken) => {
                 down.state = Sink;
-                self.became_sink = true;
+                self.sinking = Some(worker.now());
                 None
             }
             (Broken, Broken) => {
@@ -239,12 +246,13 @@ impl Course {
     }
 
     fn deadline(&self, flow: &Flow) -> Option<Instant> {
-        // What a sink throws away is not counted as moved: no progress worth waiting for.
         let (since, limit) = match self.half_closed {
             Some(at) => (at.max(flow.moved.get()), flow.route.linger),
             None => (flow.moved.get(), flow.route.idle_timeout),
         };
-        limit.map(|limit: Duration| since + limit)
+        let deadline = limit.map(|limit: Duration| since + limit);
+        let sunk = self.sinking.map(|at| at + SINK_LIMIT);
+        deadline.into_iter().chain(sunk).min()
     }
 
     fn is_overdue(&mut self, now: Instant, flow: &Flow) -> bool {
@@ -262,7 +270,9 @@ impl Course {
     }
 
     fn timed_out(&self, gone: Gone) -> End {
-        let reason = if gone.client {
+        let reason = if self.sinking.is_some() {
+            Reason::LingerTimeout
+        } else if gone.client {
             Reason::ClientReset
         } else if gone.target {
             Reason::TargetReset

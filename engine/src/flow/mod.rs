@@ -6,5 +6,6 @@ pub mod ending;
 pub mod limits;
 pub mod pipes;
 pub mod pump;
+pub mod rates;
 pub mod reason;
 pub mod table;

@@ -71,7 +71,7 @@ impl Pump {
         }
     }
 
-    pub fn poll(&mut self, worker: &Worker, flow: &Flow) -> Poll<End> {
+    pub fn poll(&mut self, worker: &Rc<Worker>, flow: &Flow) -> Poll<End> {
         let (client, target) = (&self.client, &self.target);
         let other = self.down.track.as_seen_by_other();
         let up = self.up.run(client, target, other, worker, flow);
@@ -125,7 +125,7 @@ impl Lane {
         }
     }
 
-    fn run(&mut self, src: &Io, dst: &Io, other: Other, worker: &Worker, flow: &Flow) -> Step {
+    fn run(&mut self, src: &Io, dst: &Io, other: Other, worker: &Rc<Worker>, flow: &Flow) -> Step {
         match self.track.state {
             LaneState::Open | LaneState::Ending => {}
             LaneState::Done | LaneState::Broken => return Step::Blocked,
@@ -147,7 +147,7 @@ impl Lane {
         src: &Io,
         dst: &Io,
         other: Other,
-        worker: &Worker,
+        worker: &Rc<Worker>,
         flow: &Flow,
     ) -> io::Result<Step> {
         if !self.flush(dst, worker, flow)? {
@@ -175,7 +175,7 @@ impl Lane {
     }
 
     /// Writes what is carried; whether nothing is left.
-    fn flush(&mut self, dst: &Io, worker: &Worker, flow: &Flow) -> io::Result<bool> {
+    fn flush(&mut self, dst: &Io, worker: &Rc<Worker>, flow: &Flow) -> io::Result<bool> {
         match std::mem::replace(&mut self.carry, Carry::Nothing) {
             Carry::Nothing => Ok(true),
             Carry::Bytes { bytes, mut sent } => {
@@ -214,11 +214,18 @@ impl Lane {
         }
     }
 
-    fn copy(&mut self, src: &Io, dst: &Io, worker: &Worker, flow: &Flow) -> io::Result<Step> {
+    fn copy(&mut self, src: &Io, dst: &Io, worker: &Rc<Worker>, flow: &Flow) -> io::Result<Step> {
         let mut scratch = worker.scratch.borrow_mut();
         let mut turn = 0;
         loop {
-            let count = match src.read(&mut scratch) {
+            if !src.is(ready::READ) {
+                return Ok(Step::Blocked);
+            }
+            let room = match flow.allowance(worker, self.track.from) {
+                0 => return Ok(Step::Blocked),
+                most => most.min(scratch.len()),
+            };
+            let count = match src.read(&mut scratch[..room]) {
                 Poll::Pending => return Ok(Step::Blocked),
                 Poll::Ready(Err(error)) => return Ok(Step::ReadFailed(error)),
                 Poll::Ready(Ok(Read::End)) => {
@@ -232,6 +239,7 @@ impl Lane {
                     count
                 }
             };
+            flow.spend(worker, self.track.from, count);
             self.rate(count, count == scratch.len());
             self.undelay(dst);
             let sent = match dst.write(&scratch[..count]) {
@@ -256,7 +264,7 @@ impl Lane {
         }
     }
 
-    fn splice(&mut self, src: &Io, dst: &Io, worker: &Worker, flow: &Flow) -> io::Result<Step> {
+    fn splice(&mut self, src: &Io, dst: &Io, worker: &Rc<Worker>, flow: &Flow) -> io::Result<Step> {
         let Some(mut pipe) = worker.pipes.borrow() else {
             return self.copy(src, dst, worker, flow);
         };
@@ -269,7 +277,11 @@ impl Lane {
             if turn >= SPLICE_TURN {
                 break Step::Busy;
             }
-            let mut left = match splice(src.as_raw_fd(), pipe.write.as_raw_fd(), SPLICE_ASK) {
+            let ask = match flow.allowance(worker, self.track.from) {
+                0 => break Step::Blocked,
+                most => most.min(SPLICE_ASK),
+            };
+            let mut left = match splice(src.as_raw_fd(), pipe.write.as_raw_fd(), ask) {
                 Ok(0) => {
                     self.track.state = LaneState::Ending;
                     break Step::Blocked;
@@ -293,6 +305,7 @@ impl Lane {
                     _ => break Step::ReadFailed(error),
                 },
             };
+            flow.spend(worker, self.track.from, left);
             turn += left;
             let filled = left * 2 >= pipe.size();
             if let Err(error) = self.splice_out(&pipe, &mut left, dst, worker, flow) {
@@ -321,7 +334,7 @@ impl Lane {
         pipe: &Pipe,
         left: &mut usize,
         dst: &Io,
-        worker: &Worker,
+        worker: &Rc<Worker>,
         flow: &Flow,
     ) -> io::Result<()> {
         while *left > 0 && dst.is(ready::WRITE) {

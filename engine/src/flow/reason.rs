@@ -26,10 +26,11 @@ pub enum Reason {
     ClientHandshakeFailed,
     TargetHandshakeFailed,
     HandshakeTimeout,
+    Quota,
 }
 
 impl Reason {
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::ClientClosed,
         Self::TargetClosed,
         Self::ClientReset,
@@ -53,6 +54,7 @@ impl Reason {
         Self::ClientHandshakeFailed,
         Self::TargetHandshakeFailed,
         Self::HandshakeTimeout,
+        Self::Quota,
     ];
 
     /// The stable name in logs and metrics.
@@ -81,6 +83,7 @@ impl Reason {
             Self::ClientHandshakeFailed => "client_handshake_failed",
             Self::TargetHandshakeFailed => "target_handshake_failed",
             Self::HandshakeTimeout => "handshake_timeout",
+            Self::Quota => "quota",
         }
     }
 }
@@ -100,10 +103,12 @@ pub enum Refusal {
     ResolveFailed,
     Unreachable,
     Denied,
+    Quota,
+    RateLimited,
 }
 
 impl Refusal {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Connections,
         Self::ConnectionRate,
         Self::ConnectionsPerClient,
@@ -116,6 +121,8 @@ impl Refusal {
         Self::ResolveFailed,
         Self::Unreachable,
         Self::Denied,
+        Self::Quota,
+        Self::RateLimited,
     ];
 
     pub fn name(self) -> &'static str {
@@ -132,6 +139,8 @@ impl Refusal {
             Self::ResolveFailed => "resolve_failed",
             Self::Unreachable => "unreachable",
             Self::Denied => "denied",
+            Self::Quota => "quota",
+            Self::RateLimited => "rate_limited",
         }
     }
 }

@@ -12,12 +12,14 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 
 use super::counters::{Counters, add};
+use super::ending::Side;
 use super::limits::Pass;
+use super::rates::Meter;
 use super::reason::{Reason, Refusal};
 use crate::net::socket::local_addr;
 use crate::relay::endpoint::{LocalEndpoint, Route, Target};
 use crate::relay::health::standing::Standing;
-use crate::runtime::Owner;
+use crate::runtime::{Owner, Worker};
 use crate::transport::proxy::Addresses;
 use crate::transport::tls::Handshake;
 
@@ -77,6 +79,8 @@ pub struct Flow {
     pub packets_down: Cell<u64>,
     /// What TLS handshakes came to, on either leg.
     pub tls: RefCell<Handshakes>,
+    /// There when the endpoint has limits on bytes.
+    meter: RefCell<Option<Meter>>,
     /// Set when somebody wants the flow to end now.
     pub cut: Cell<Option<Reason>>,
     owner: RefCell<Option<Owner>>,
@@ -167,6 +171,31 @@ impl Flow {
     fn leave(&self) {
         if let Some(standing) = self.aimed.take() {
             standing.open.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How many bytes may be read from a side now. 0: none, and the flow's task is called when some
+    /// may.
+    pub fn allowance(&self, worker: &Rc<Worker>, from: Side) -> usize {
+        let rates = &self.endpoint.shared.rates;
+        if !rates.is_limited() {
+            return usize::MAX;
+        }
+        self.meter
+            .borrow_mut()
+            .get_or_insert_with(|| Meter::new(worker, Arc::clone(rates), self.origin().ip()))
+            .allowance(from, worker.now())
+    }
+
+    /// Counts bytes that were read against the limits. With them the endpoint's quota may end, and
+    /// with that the flow.
+    pub fn spend(&self, worker: &Worker, from: Side, bytes: usize) {
+        if let Some(meter) = &*self.meter.borrow()
+            && !meter.spend(from, bytes)
+            && self.cut.get().is_none()
+        {
+            self.cut.set(Some(Reason::Quota));
+            worker.tasks.wake_current();
         }
     }
 
@@ -370,6 +399,7 @@ impl Table {
             packets_up: Cell::new(0),
             packets_down: Cell::new(0),
             tls: RefCell::default(),
+            meter: RefCell::new(None),
             cut: Cell::new(None),
             owner: RefCell::new(None),
         });

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::flow::counters::Counters;
 use crate::net::network::Networks;
-use crate::plan::{EndpointPlan, ProxyProtocolPlan, RatesPlan, RemotePlan, TcpPlan, UdpPlan};
+use crate::plan::{EndpointPlan, ProxyProtocolPlan, RemotePlan, TcpPlan, UdpPlan};
 use crate::relay::health::pool::{self, Pool};
 use crate::relay::listener::Listener;
 use crate::relay::route::Rule;
@@ -220,28 +220,14 @@ fn has_steps(plan: &EndpointPlan) -> bool {
 fn refuse_what_is_missing(plan: &EndpointPlan) -> Result<(), PlanError> {
     let missing = [
         (
-            "listen_transport.ws",
-            plan.listen_transport
-                .as_ref()
-                .is_some_and(|t| t.ws.is_some()),
-        ),
-        (
             "listen_transport.uot",
             plan.listen_transport.as_ref().is_some_and(|t| t.uot),
-        ),
-        (
-            "remote_transport.ws",
-            plan.remote_transport
-                .as_ref()
-                .is_some_and(|t| t.ws.is_some()),
         ),
         (
             "remote_transport.uot",
             plan.remote_transport.as_ref().is_some_and(|t| t.uot),
         ),
         ("proxy.send_udp", plan.proxy.send_udp),
-        ("rates", plan.rates != RatesPlan::default()),
-        ("quota", plan.quota != 0),
         ("hook", plan.hook.is_some()),
     ];
     match missing.into_iter().find(|(_, asked)| *asked) {

@@ -160,6 +160,9 @@ fn take(worker: &Rc<Worker>, endpoint: &Rc<LocalEndpoint>, fd: Fd, client: Socke
         return refuse(worker, endpoint, &fd, client, Refusal::Denied);
     }
     let group = &endpoint.shared.group;
+    if endpoint.shared.rates.is_spent() {
+        return refuse(worker, endpoint, &fd, client, Refusal::Quota);
+    }
     let passes = endpoint
         .shared
         .gate
@@ -195,6 +198,7 @@ fn refuse(
         refusal.name(),
         match refusal {
             Refusal::Denied => format!("refused {client}: the access lists don't let it in"),
+            Refusal::Quota => format!("refused {client}: the quota is used up"),
             _ => format!("refused {client}: over the limit {}", refusal.name()),
         },
     );

@@ -11,5 +11,6 @@ pub mod road;
 pub mod route;
 pub mod tcp;
 pub mod udp;
+pub mod websocket;
 pub mod wrap;
 pub mod young;

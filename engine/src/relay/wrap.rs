@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::endpoint::{PlanError, limit};
 use super::road::{Leg, Stop, Walk};
+use super::websocket;
 use crate::flow::reason::Reason;
 use crate::flow::table::State;
 use crate::plan::EndpointPlan;
@@ -59,7 +60,7 @@ pub async fn client(walk: &Walk, leg: Leg) -> Result<Leg, Stop> {
         }
         (_, leg) => leg,
     };
-    Ok(leg)
+    websocket::accept(walk, leg).await
 }
 
 /// Wraps the target's leg. `client` is watched meanwhile: without it there is nobody to work for.
@@ -70,7 +71,7 @@ pub async fn target(walk: &Walk, leg: Leg, client: &Io) -> Result<Leg, Stop> {
         }
         (_, leg) => leg,
     };
-    Ok(leg)
+    websocket::connect(walk, leg, client).await
 }
 
 async fn accept_tls(walk: &Walk, acceptor: &Acceptor, io: Io) -> Result<Tls, Stop> {

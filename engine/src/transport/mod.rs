@@ -5,8 +5,9 @@
 
 pub mod proxy;
 pub mod tls;
+pub mod ws;
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::task::Poll;
 
 use crate::runtime::io::{Io, Read};
@@ -18,6 +19,12 @@ pub trait Stream {
 
     /// Some of `buf` accepted. What was accepted may still have to be flushed.
     fn write(&mut self, buf: &[u8]) -> Poll<io::Result<usize>>;
+
+    /// Some of `bufs` accepted, one behind the other.
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let buf = bufs.iter().find(|buf| !buf.is_empty());
+        self.write(buf.map_or(&[], |buf| buf))
+    }
 
     /// Everything accepted has reached the socket.
     fn flush(&mut self) -> Poll<io::Result<()>>;
@@ -47,6 +54,10 @@ impl Stream for Plain {
         self.0.write(buf)
     }
 
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        self.0.write_vectored(bufs)
+    }
+
     fn flush(&mut self) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
@@ -62,5 +73,35 @@ impl Stream for Plain {
 
     fn into_io(self: Box<Self>) -> Io {
         self.0
+    }
+}
+
+impl Stream for Box<dyn Stream> {
+    fn read(&mut self, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        (**self).read(buf)
+    }
+
+    fn write(&mut self, buf: &[u8]) -> Poll<io::Result<usize>> {
+        (**self).write(buf)
+    }
+
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        (**self).write_vectored(bufs)
+    }
+
+    fn flush(&mut self) -> Poll<io::Result<()>> {
+        (**self).flush()
+    }
+
+    fn end(&mut self) -> Poll<io::Result<()>> {
+        (**self).end()
+    }
+
+    fn io(&self) -> &Io {
+        (**self).io()
+    }
+
+    fn into_io(self: Box<Self>) -> Io {
+        (*self).into_io()
     }
 }

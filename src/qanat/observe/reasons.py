@@ -36,6 +36,7 @@ ENDED: Final[Mapping[str, str]] = MappingProxyType(
         "client_handshake_failed": "The TLS or WebSocket handshake failed at the client.",
         "target_handshake_failed": "The TLS or WebSocket handshake failed at the target.",
         "handshake_timeout": "A TLS or WebSocket handshake took longer than handshake_timeout.",
+        "quota": "The endpoint's quota of bytes was used up.",
         "error": "Something unexpected failed; see the detail.",
     }
 )
@@ -53,6 +54,7 @@ REFUSED: Final[Mapping[str, str]] = MappingProxyType(
         ),
         "descriptors": "The process had no file descriptor left.",
         "denied": "The endpoint's access lists do not let the client in.",
+        "quota": "The endpoint's quota of bytes was used up.",
     }
 )
 """Why a connection was closed before it became a flow."""
@@ -65,6 +67,8 @@ DROPPED: Final[Mapping[str, str]] = MappingProxyType(
         "resolve_failed": "The target's name has no address.",
         "unreachable": "There is no way to the receiver's network or host.",
         "denied": "The endpoint's access lists do not let the client in.",
+        "quota": "The endpoint's quota of bytes was used up.",
+        "rate_limited": "The datagram came faster than the limits on bytes a second allow.",
     }
 )
 """Why a UDP datagram was not passed on."""

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::pool::{self, Pool};
 use super::probe::{Look, Question, Verdict};
@@ -42,6 +42,8 @@ struct Check {
     interval: Duration,
     timeout: Duration,
     audience: Mutex<HashMap<u64, Listener>>,
+    /// For those who join later.
+    latest: Mutex<Verdict>,
 }
 
 /// Who wants to know.
@@ -115,17 +117,20 @@ fn join(
                 interval,
                 timeout,
                 audience: Mutex::default(),
+                latest: Mutex::new(Verdict::Unsure),
             })
         }
     };
-    lock(&check.audience).insert(
-        number,
-        Listener {
-            endpoint: Arc::clone(endpoint),
-            standing: Arc::clone(pool.standing(target)?),
-            policy: *pool.policy(),
-        },
-    );
+    let listener = Listener {
+        endpoint: Arc::clone(endpoint),
+        standing: Arc::clone(pool.standing(target)?),
+        policy: *pool.policy(),
+    };
+    if !listener.standing.is_known() {
+        let text = &route.targets[target].text;
+        listener.hear(&lock(&check.latest), shared, text, Instant::now());
+    }
+    lock(&check.audience).insert(number, listener);
     if is_new {
         all.insert(key, Arc::downgrade(&check));
         start(shared, &check, all.len(), number);
@@ -203,19 +208,26 @@ impl Check {
     fn tell(&self, worker: &Worker, verdict: &Verdict) {
         let now = worker.now();
         for listener in lock(&self.audience).values() {
-            let Listener {
-                endpoint,
-                standing,
-                policy,
-            } = listener;
-            let change = match verdict {
-                Verdict::Good => standing.check_passed(policy, now),
-                Verdict::Bad(why) => standing.check_failed(policy, why, now),
-                Verdict::Unsure => None,
-            };
             let target = &self.route.targets[self.target].text;
-            pool::tell(&worker.shared, endpoint, target, change);
+            listener.hear(verdict, &worker.shared, target, now);
         }
+        *lock(&self.latest) = verdict.clone();
+    }
+}
+
+impl Listener {
+    fn hear(&self, verdict: &Verdict, shared: &Shared, target: &str, now: Instant) {
+        let Self {
+            endpoint,
+            standing,
+            policy,
+        } = self;
+        let change = match verdict {
+            Verdict::Good => standing.check_passed(policy, now),
+            Verdict::Bad(why) => standing.check_failed(policy, why, now),
+            Verdict::Unsure => None,
+        };
+        pool::tell(shared, endpoint, target, change);
     }
 }
 

@@ -226,6 +226,11 @@ impl Standing {
         Some(record.go_down(policy, why, now))
     }
 
+    /// Whether anybody has tried it.
+    pub fn is_known(&self) -> bool {
+        self.lock().state != State::Unknown
+    }
+
     pub fn report(&self, policy: &Policy, now: Instant) -> Report {
         let mut record = self.lock();
         record.grow_up(policy, now);
