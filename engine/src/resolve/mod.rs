@@ -10,6 +10,7 @@ mod cache;
 mod error;
 mod flight;
 mod process;
+mod servers;
 mod system;
 #[cfg(test)]
 mod tests;

@@ -9,16 +9,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use hickory_resolver::config::{
-    ConnectionConfig, NameServerConfig, ProtocolConfig, ResolveHosts, ResolverConfig, ResolverOpts,
-};
+use hickory_resolver::config::{ResolveHosts, ResolverConfig, ResolverOpts};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::op::Query;
 use hickory_resolver::proto::rr::{Name, RecordType};
 use hickory_resolver::system_conf::parse_resolv_conf;
 use hickory_resolver::{Hosts, TokioResolver};
 
-use crate::plan::{DnsProtocol, ResolverPlan};
+use super::servers::{self, Server};
+use crate::plan::ResolverPlan;
 
 /// How often the files are looked at, at most.
 pub(super) const CHECK: Duration = Duration::from_secs(3);
@@ -147,7 +146,7 @@ impl Client {
             let (domain, search, servers) = config.into_parts();
             let servers = servers
                 .iter()
-                .map(|server| SocketAddr::new(server.ip, files.port));
+                .map(|server| Server::plain(SocketAddr::new(server.ip, files.port)));
             // As glibc does it: the host's own domain only serves without a search list.
             let search = if search.is_empty() {
                 domain
@@ -162,7 +161,12 @@ impl Client {
             let mut options =
                 system.map_or_else(|_| ResolverOpts::default(), |(_, options)| options);
             options.ndots = 1;
-            (parse_servers(&plan.nameservers)?, Vec::new(), options)
+            let servers: Result<Vec<Server>, String> = plan
+                .nameservers
+                .iter()
+                .map(|text| Server::parse(text))
+                .collect();
+            (servers?, Vec::new(), options)
         };
         options.edns0 = true;
         // Answers are kept, and their life bounded, in front of this client.
@@ -172,9 +176,10 @@ impl Client {
         options.use_hosts_file = ResolveHosts::Never;
         options.max_active_requests = PIPELINED;
         let ndots = options.ndots;
-        let config = ResolverConfig::from_name_servers(name_servers(&servers, plan.protocol));
+        let config = ResolverConfig::from_name_servers(servers::configs(&servers, plan.protocol));
         let mut builder =
-            TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+            TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+                .with_tls_config(servers::tls_config(&servers)?);
         *builder.options_mut() = options;
         let resolver = builder.build().map_err(|error| error.to_string())?;
         Ok(Self {
@@ -203,41 +208,6 @@ fn candidates(name: &Name, search: &[Name], ndots: usize) -> Vec<Name> {
     let dots = usize::from(name.num_labels()).saturating_sub(1);
     names.insert(if dots >= ndots { 0 } else { names.len() }, as_is);
     names
-}
-
-fn parse_servers(texts: &[String]) -> Result<Vec<SocketAddr>, String> {
-    texts
-        .iter()
-        .map(|text| {
-            text.parse()
-                .map_err(|_| format!("name server {text:?} is not an address with a port"))
-        })
-        .collect()
-}
-
-fn name_servers(servers: &[SocketAddr], protocol: DnsProtocol) -> Vec<NameServerConfig> {
-    let protocols: &[ProtocolConfig] = match protocol {
-        DnsProtocol::Udp => &[ProtocolConfig::Udp],
-        DnsProtocol::Tcp => &[ProtocolConfig::Tcp],
-        DnsProtocol::TcpAndUdp => &[ProtocolConfig::Udp, ProtocolConfig::Tcp],
-    };
-    let mut configs: Vec<NameServerConfig> = Vec::new();
-    for server in servers {
-        let connections = protocols.iter().map(|protocol| {
-            let mut connection = ConnectionConfig::new(protocol.clone());
-            connection.port = server.port();
-            connection
-        });
-        match configs.iter_mut().find(|config| config.ip == server.ip()) {
-            Some(config) => config.connections.extend(connections),
-            None => configs.push(NameServerConfig::new(
-                server.ip(),
-                true,
-                connections.collect(),
-            )),
-        }
-    }
-    configs
 }
 
 /// Without a readable hosts file there are no hosts in it: that is no error.
@@ -299,35 +269,5 @@ mod tests {
         let label = "a".repeat(60);
         let host = [label.as_str(); 4].join(".");
         assert_eq!(names(&host, &["corp.example"], 1), [format!("{host}.")]);
-    }
-
-    #[test]
-    fn ports_of_one_server_are_kept_together() {
-        let servers: Vec<SocketAddr> = ["192.0.2.1:53", "192.0.2.2:53", "192.0.2.1:54"]
-            .iter()
-            .map(|text| text.parse().unwrap())
-            .collect();
-        let configs = name_servers(&servers, DnsProtocol::TcpAndUdp);
-        let ports = |config: &NameServerConfig| -> Vec<u16> {
-            config
-                .connections
-                .iter()
-                .map(|connection| connection.port)
-                .collect()
-        };
-        assert_eq!(configs.len(), 2);
-        assert_eq!(ports(&configs[0]), [53, 53, 54, 54]);
-        let tcp = name_servers(&servers, DnsProtocol::Tcp);
-        assert!(
-            tcp.iter()
-                .flat_map(|config| &config.connections)
-                .all(|connection| connection.protocol == ProtocolConfig::Tcp)
-        );
-    }
-
-    #[test]
-    fn a_server_without_a_port_is_named() {
-        let problem = parse_servers(&["192.0.2.1".to_owned()]).unwrap_err();
-        assert!(problem.contains("192.0.2.1"), "{problem}");
     }
 }

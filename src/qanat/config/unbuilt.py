@@ -14,13 +14,10 @@ __all__ = ["UNBUILT", "needs"]
 
 UNBUILT: Final[dict[str, str]] = {
     "check": "health checks are",
-    "rates": "rate limits are",
-    "quota": "quotas are",
     "hooks": "hooks are",
     "ws": "WebSocket is",
     "uot": "carrying UDP in a stream is",
     "proxy_udp": "sending the PROXY protocol by UDP is",
-    "encrypted_dns": "encrypted DNS is",
 }
 
 

@@ -88,7 +88,7 @@ fn verifier(
 }
 
 /// The system's authorities, read when the first plan wants them.
-fn system_roots() -> Result<Arc<RootCertStore>, PlanError> {
+pub fn system_roots() -> Result<Arc<RootCertStore>, PlanError> {
     static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
     let roots = ROOTS.get_or_init(|| {
         let mut roots = RootCertStore::empty();
