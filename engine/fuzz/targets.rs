@@ -12,13 +12,15 @@ use _engine::net::addr::{RawAddr, unmapped};
 use _engine::net::network::Networks;
 use _engine::plan::{EndpointPlan, LimitsPlan, ResolverPlan};
 use _engine::transport::proxy;
+use _engine::transport::tls::subject;
+use _engine::transport::ws::{frame, head};
 use hickory_resolver::proto::op::Message;
 use hickory_resolver::system_conf::parse_resolv_conf;
 use serde::{Serialize, de::DeserializeOwned};
 
 pub type Target = fn(&[u8]);
 
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 11] = [
     ("plan_json", plan_json),
     ("kernel_address", kernel_address),
     ("gate", gate),
@@ -27,6 +29,9 @@ pub const TARGETS: [(&str, Target); 8] = [
     ("proxy_header", proxy_header),
     ("networks", networks),
     ("first_words", first_words),
+    ("certificate_subject", certificate_subject),
+    ("ws_head", ws_head),
+    ("ws_frames", ws_frames),
 ];
 
 /// Plans: what is taken must come back as it was.
@@ -154,5 +159,52 @@ pub fn first_words(bytes: &[u8]) {
             let part = ask(&bytes[..len]);
             assert!(part == whole || part == Found::More, "{len}");
         }
+    }
+}
+
+/// Subjects of client certificates: one line of bounded length, whatever they hold.
+pub fn certificate_subject(bytes: &[u8]) {
+    let text = subject::name(bytes);
+    assert!(text.chars().count() <= 256);
+    assert!(!text.chars().any(char::is_control));
+    let _ = subject::of(bytes);
+}
+
+/// WebSocket heads, of either side.
+pub fn ws_head(bytes: &[u8]) {
+    let _ = head::hopeless_request(bytes);
+    let _ = head::hopeless_answer(bytes);
+    let Some(end) = head::end(bytes, 0) else {
+        return;
+    };
+    for seen in 0..end {
+        assert_eq!(head::end(bytes, seen), Some(end));
+    }
+    if let Ok(accepted) = head::read_request(&bytes[..end], "example.com", "/chat") {
+        assert_eq!(accepted.accept.len(), 28);
+    }
+    let _ = head::read_answer(&bytes[..end], "dGhlIHNhbXBsZSBub25jZQ==");
+}
+
+/// WebSocket frames: however the bytes are cut, the same comes out.
+pub fn ws_frames(bytes: &[u8]) {
+    fn decode(bytes: &[u8], size: usize) -> (Vec<u8>, [Option<Vec<u8>>; 2], bool) {
+        let mut decoder = frame::Decoder::default();
+        let (mut payload, mut ping) = (Vec::new(), None);
+        for piece in bytes.chunks(size) {
+            let mut piece = piece.to_vec();
+            let decoded = decoder.decode(&mut piece);
+            payload.extend_from_slice(&piece[..decoded.payload]);
+            ping = decoded.ping.map(|ping| ping.bytes().to_vec()).or(ping);
+            let close = decoded.close.map(|close| close.bytes().to_vec());
+            if close.is_some() || decoded.violation.is_some() {
+                return (payload, [ping, close], decoded.violation.is_some());
+            }
+        }
+        (payload, [ping, None], false)
+    }
+    let whole = decode(bytes, bytes.len().max(1));
+    for size in [1, 3, 7] {
+        assert_eq!(decode(bytes, size), whole);
     }
 }
