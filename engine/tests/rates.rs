@@ -5,10 +5,10 @@
 mod support;
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpStream, UdpSocket};
 use std::time::Instant;
 
-use _engine::plan::{EndpointPlan, RatesPlan};
+use _engine::plan::{EndpointPlan, RatesPlan, UdpPlan};
 use support::*;
 
 /// Bytes a second that arrive while a sender gives all it can.
@@ -125,4 +125,44 @@ fn a_quota_ends_flows_and_refuses_new_ones() {
     let (mut client, mut server) = pair(&listener, &bound);
     say(&mut client, "again");
     hear(&mut server, "again");
+}
+
+/// Datagrams beyond the rate are dropped and counted, the others go on; a quota ends them all.
+#[test]
+fn datagrams_are_held_to_rates_and_quotas() {
+    let relay = Relay::new();
+    let target = UdpSocket::bind("127.0.0.1:0").unwrap();
+    target.set_read_timeout(Some(LIMIT)).unwrap();
+    let mut plan = EndpointPlan {
+        tcp: None,
+        udp: Some(UdpPlan::default()),
+        rates: RatesPlan {
+            flow_up: 1_000_000,
+            ..RatesPlan::default()
+        },
+        ..plan(target.local_addr().unwrap())
+    };
+    let bound = relay.serve(plan.clone());
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.connect(bound.udp.unwrap()).unwrap();
+    let began = Instant::now();
+    while began.elapsed().as_secs_f64() < 1.0 {
+        client.send(&[1; 1000]).unwrap();
+    }
+    let counted = |what: &str| {
+        let udp = relay.stats()["endpoints"][0]["udp"].clone();
+        udp["dropped"][what].as_u64().unwrap_or(0)
+    };
+    let passed = relay.stats()["endpoints"][0]["udp"]["bytes_up"]
+        .as_f64()
+        .unwrap();
+    assert!(
+        within(0.2, passed / began.elapsed().as_secs_f64(), 1e6),
+        "{passed}"
+    );
+    assert!(counted("rate_limited") > 100);
+    plan.quota = 1;
+    relay.engine.update(bound.handle, plan, None).unwrap();
+    client.send(b"too late").unwrap();
+    eventually("the quota is used up", || counted("quota") > 0);
 }

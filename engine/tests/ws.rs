@@ -369,7 +369,7 @@ fn who_asks_for_something_else_is_told_so() {
         (
             good.replace("/chat", "/other"),
             "404 Not Found",
-            "the path \\\"/other\\\" and not",
+            "the path \"/other\" and not",
         ),
         (
             good.replace("example.com:1234", "example.org"),
@@ -395,11 +395,27 @@ fn who_asks_for_something_else_is_told_so() {
             answer.starts_with(&format!("HTTP/1.1 {status}\r\n")),
             "{answer}"
         );
-        let notice = relay.event("notice");
-        assert_eq!(notice["code"], "client_handshake_failed");
-        assert!(notice.to_string().contains(why), "{notice}");
-        assert_eq!(relay.event("ended")["reason"], "client_handshake_failed");
+        let ended = relay.event("ended");
+        assert_eq!(ended["reason"], "client_handshake_failed");
+        let detail = ended["detail"].as_str().unwrap();
+        assert!(detail.contains(why), "{detail}");
     }
+}
+
+#[test]
+fn a_mismatch_is_noticed() {
+    let relay = Relay::new();
+    let (_listener, addr) = target();
+    let bound = relay.serve(listening(addr));
+    let mut client = connect(&bound);
+    say(&mut client, "GET / HTTP/1.1\r\nHost: example.com\r\n\r\n");
+    assert_eq!(
+        read_head(&mut client).lines().next(),
+        Some("HTTP/1.1 404 Not Found")
+    );
+    let notice = relay.event("notice").to_string();
+    assert!(notice.contains("client_handshake_failed"), "{notice}");
+    assert!(notice.contains("asked for the path"), "{notice}");
 }
 
 #[test]

@@ -187,6 +187,25 @@ impl Flow {
             .allowance(from, worker.now())
     }
 
+    /// Whether datagrams of so many bytes in all may pass; what may not is dropped.
+    pub fn admits(&self, worker: &Rc<Worker>, from: Side, bytes: usize) -> Result<(), Refusal> {
+        let rates = &self.endpoint.shared.rates;
+        if !rates.is_limited() {
+            return Ok(());
+        }
+        if rates.is_spent() {
+            return Err(Refusal::Quota);
+        }
+        // More than is allowed now makes a debt, which later datagrams pay.
+        if self.allowance(worker, from) == 0 {
+            return Err(Refusal::RateLimited);
+        }
+        if let Some(meter) = &*self.meter.borrow() {
+            meter.spend(from, bytes);
+        }
+        Ok(())
+    }
+
     /// Counts bytes that were read against the limits. With them the endpoint's quota may end, and
     /// with that the flow.
     pub fn spend(&self, worker: &Worker, from: Side, bytes: usize) {

@@ -6,9 +6,11 @@ use std::rc::Rc;
 
 use super::association::{Burst, Leg};
 use super::pace::PAUSE;
+use super::train::packets;
 use super::upward::load;
 use super::{Buffers, FLUSH, MOST_ERRORS, Paced, UdpEndpoint, largest_after, refusal_of};
 use crate::flow::counters::add;
+use crate::flow::ending::Side;
 use crate::flow::table::Flow;
 use crate::net::addr::RawAddr;
 use crate::net::udp::{self, Fate, Local};
@@ -110,6 +112,19 @@ impl UdpEndpoint {
             association.grown = true;
             udp::receive_buffer(&fd, BUSY_BUFFER);
             udp::receive_trains(&fd);
+        }
+        let slots = first..first + count;
+        let bytes = slots
+            .clone()
+            .map(|slot| buffers.down.arrival(slot).len)
+            .sum();
+        if let Err(refusal) = association.flow.admits(worker, Side::Target, bytes) {
+            let dropped: usize = slots
+                .map(|slot| buffers.down.arrival(slot))
+                .map(|arrival| packets(arrival.len, arrival.segment))
+                .sum();
+            let refused = &endpoint.udp.refused;
+            return refused.add_many(refusal as usize, dropped as u64);
         }
         buffers.answers.list.push(Answer {
             flow: Rc::clone(&association.flow),

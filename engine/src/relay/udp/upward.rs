@@ -8,6 +8,7 @@ use super::pace::PAUSE;
 use super::train::{Train, packets};
 use super::{BATCH, Buffers, LISTENER, Paced, UdpEndpoint, largest_after, refusal_of};
 use crate::flow::counters::add;
+use crate::flow::ending::Side;
 use crate::flow::reason::Refusal;
 use crate::net::addr::RawAddr;
 use crate::net::udp::{Fate, Inbound, Local, MAX_BYTES, MAX_SEGMENTS, Outbound};
@@ -138,6 +139,12 @@ impl UdpEndpoint {
             let Some(association) = associations.get(index) else {
                 continue;
             };
+            if let Err(refusal) = association.flow.admits(worker, Side::Client, arrival.len) {
+                let count = packets(arrival.len, arrival.segment);
+                let refused = &endpoint.udp.refused;
+                refused.add_many(refusal as usize, count as u64);
+                continue;
+            }
             match &mut association.leg {
                 Leg::Open { .. } => {
                     let forwards = &mut buffers.forwards;
