@@ -13,7 +13,6 @@ from qanat.config.refusal import refuse
 __all__ = ["UNBUILT", "needs"]
 
 UNBUILT: Final[dict[str, str]] = {
-    "check": "health checks are",
     "hooks": "hooks are",
     "ws": "WebSocket is",
     "uot": "carrying UDP in a stream is",
