@@ -24,12 +24,14 @@ def start(tmp_path: Path) -> Iterator[Start]:
     with ExitStack() as stack:
         count = 0
 
-        def run(*words: str, before: tuple[str, ...] = (), **env: str) -> RelayProcess:
+        def run(
+            *words: str, before: tuple[str, ...] = (), level: str = "info", **env: str
+        ) -> RelayProcess:
             nonlocal count
             count += 1
             directory = tmp_path / f"relay-{count}"
             directory.mkdir()
-            relay = RelayProcess(directory, *words, before=before, **env)
+            relay = RelayProcess(directory, *words, before=before, level=level, **env)
             return stack.enter_context(relay).ready()
 
         yield run

@@ -104,7 +104,7 @@ def test_a_name_that_does_not_exist_may_come_to_exist(
     relay = start("-l", "127.0.0.1:0", "-r", f"new.test:{pair[0].port}", *words)
     began = time.monotonic()
     assert resets(relay.address)
-    assert time.monotonic() - began < 2, "a clear answer needs no waiting"
+    assert time.monotonic() - began < 4, "a clear answer needs no waiting"
     record = relay.end_of_flow()
     assert record["reason"] == "resolve_failed"
     assert "new.test" in record["detail"]

@@ -37,7 +37,12 @@ class RelayProcess:
     """
 
     def __init__(
-        self, directory: Path, *words: str, before: Sequence[str] = (), **env: str
+        self,
+        directory: Path,
+        *words: str,
+        before: Sequence[str] = (),
+        level: str = "info",
+        **env: str,
     ) -> None:
         self.directory = directory
         self.log = directory / "log"
@@ -45,7 +50,7 @@ class RelayProcess:
         self._records: list[dict[str, Any]] = []
         inherited = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
         inherited["RUNTIME_DIRECTORY"] = str(directory / "run")
-        logged = ["--log-level", "info", "--log-format", "json", "--log-output", str(self.log)]
+        logged = ["--log-level", level, "--log-format", "json", "--log-output", str(self.log)]
         self._out = (directory / "stdout").open("wb")
         self._err = (directory / "stderr").open("wb")
         self.process = subprocess.Popen(
