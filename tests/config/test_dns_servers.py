@@ -48,6 +48,7 @@ def test_a_name_becomes_one_address_and_stays_what_is_verified() -> None:
     "text",
     [
         *("tls://", "tls:///q", "tls://a b", "tls://a/q", "tls://a#", "tls://a:0", "tls://a:99999"),
+        *("https://[2001:db8::1]/q", "https://2001:db8::1", "https://a#::1"),
         *("https://a/q#b c", "https://", "udp://192.0.2.1", "quic://a", "TLS://a", "://a"),
         *("https://a/\r\n", "https://a/b c", "tls://[::1", "https://us\u00e9r@a/"),
     ],

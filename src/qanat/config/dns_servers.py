@@ -70,6 +70,9 @@ def parse_server(text: str) -> NameServer | SecureNameServer:
     if name == "":
         raise AddressError("the name after # is missing", _SHAPE)
     name = str(host) if name is None else str(parse_host(name))
+    if scheme == "https" and ":" in name:
+        # Requests over HTTPS carry the name, where an IPv6 address has brackets; in TLS it has none.
+        raise AddressError("requests to an IPv6 address need a name", f"{text}#dns.example")
     return SecureNameServer("tls" if scheme == "tls" else "https", host, port, path, name)
 
 

@@ -1,0 +1,122 @@
+"""What a configuration may ask for the engine does, and what it can't do yet is refused before.
+
+Each thing that a plan can hold is configured, planned and given to the native engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qanat import _engine
+from qanat.config.models import Config, Endpoint, Network
+from qanat.config.unbuilt import UNBUILT
+from qanat.errors import ConfigError
+from qanat.plan import EndpointPlan, LimitsPlan, to_json
+from qanat.relay.planning import plans
+from tests.support.certificates import Authority
+
+__all__: list[str] = []
+
+WAYS: dict[str, dict[str, Any]] = {
+    "balance": {"balance": "roundrobin: 2, 1", "extra_remotes": ["127.0.0.1:2"]},
+    "failover": {"failover": True, "extra_remotes": ["127.0.0.1:2"]},
+    "check": {"network": {"check": {"kind": "http", "interval": 60}}},
+    "route": {"route": {"a.example": "127.0.0.1:2"}},
+    "access": {"allow": ["127.0.0.0/8"], "deny": ["::1"]},
+    "rates": {"network": {"max_rate_up": "1MB/s", "max_rate_down_per_client": 5}},
+    "quota": {"quota": "1GB"},
+    "hooks": {"hook": "module:function"},
+    "ws": {
+        "listen_transport": "ws;host=a;path=/",
+        "remote_transport": "ws;host=a;path=/;mask=random",
+    },
+    "tls": {"listen_transport": "tls;servername=a", "remote_transport": "tls;sni=a;insecure"},
+    "uot": {
+        "listen_transport": "uot",
+        "remote_transport": "uot",
+        "network": {"use_udp": True, "no_tcp": True},
+    },
+    "proxy_in": {"network": {"accept_proxy": True, "accept_proxy_from": ["10.0.0.0/8"]}},
+    "proxy_out": {"network": {"send_proxy": True, "send_proxy_version": 1}},
+    "proxy_udp": {"network": {"send_proxy_udp": True, "use_udp": True, "no_tcp": True}},
+}
+"""By the names of the table of what is not built."""
+
+
+@pytest.fixture
+def engine() -> Iterator[_engine.Engine]:
+    made = _engine.Engine(workers=1)
+    yield made
+    made.shutdown()
+
+
+def planned(**more: Any) -> EndpointPlan:
+    endpoint = Endpoint(listen="127.0.0.1:0", remote="127.0.0.1:1", **more)
+    (plan,) = plans(Config(endpoints=[endpoint]))
+    return plan
+
+
+def bound(engine: _engine.Engine, plan: EndpointPlan) -> str | None:
+    """Where it listens."""
+    _, tcp, udp = engine.bind(engine.open_group(to_json(LimitsPlan())), to_json(plan))
+    return tcp or udp
+
+
+def network(values: dict[str, Any]) -> dict[str, Any]:
+    own = {"network": Network.model_validate(values["network"])} if "network" in values else {}
+    return values | own
+
+
+def test_everything_that_is_not_built_has_an_example_here() -> None:
+    assert UNBUILT.keys() - {"encrypted_dns"} <= WAYS.keys()
+
+
+@pytest.mark.parametrize("feature", WAYS)
+def test_the_engine_takes_what_the_configuration_lets_through(
+    engine: _engine.Engine, feature: str
+) -> None:
+    plan = planned(**network(WAYS[feature]))
+    if feature not in UNBUILT:
+        assert bound(engine, plan)
+        return
+    with pytest.raises(_engine.EngineError) as caught:
+        bound(engine, plan)
+    assert caught.value.code == "plan"
+
+
+def test_a_plain_plan_asks_for_none_of_it() -> None:
+    plain = EndpointPlan(
+        id="127.0.0.1:0",
+        listen="127.0.0.1:0",
+        remotes=planned().remotes,
+        limits=planned().limits,
+    )
+    assert planned() == plain
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"hook": "libhook.so"}, "a library with realm's binary hook"),
+        ({"listen_transport": "WS;host=a;path=/"}, "did you mean ws?"),
+        ({"balance": "roundrobin: 1"}, "1 weight for 2 remotes"),
+    ],
+)
+def test_what_can_not_be_is_refused_before_the_engine_sees_it(
+    more: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        planned(extra_remotes=["127.0.0.1:2"], **more)
+    assert message in str(caught.value)
+
+
+def test_certificates_from_files_reach_the_engine(engine: _engine.Engine, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    cert, key = authority.issue("a.example", "DNS:a.example")
+    listening = {"tls": {"cert": str(cert), "key": str(key), "client_ca": str(authority.cert)}}
+    sending = f"tls;sni=a.example;ca={authority.cert};cert={cert};key={key};alpn=h2"
+    assert bound(engine, planned(listen_transport=listening, remote_transport=sending))
