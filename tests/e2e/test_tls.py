@@ -106,6 +106,19 @@ def test_a_plain_client_reaches_a_target_with_tls(start: Start, authority: Autho
         assert (told["target_tls"], told["target_alpn"]) == ("TLSv1.3", "x")
 
 
+def test_the_systems_authorities_count_without_a_file(start: Start, authority: Authority) -> None:
+    with Target() as target:
+        words = ("-l", "127.0.0.1:0", "-r", target.address)
+        transport = "tls;sni=127.0.0.1"
+        relay = start(*words, "--remote-transport", transport, SSL_CERT_FILE=str(authority.cert))
+        with connect(relay.address) as client:
+            context = authority.server("server")
+            shaking = beside(context.wrap_socket, target.accept(), server_side=True)
+            client.sendall(b"x")
+            with shaking.result(PATIENCE) as server:
+                assert server.recv(1) == b"x"
+
+
 def test_a_target_that_is_somebody_else_is_refused(
     start: Start, target: Target, authority: Authority
 ) -> None:

@@ -209,3 +209,68 @@ fn an_end_without_close_notify_is_told() {
     assert_eq!(ended["reason"], "client_closed");
     assert_eq!(ended["detail"], "the client ended without TLS close_notify");
 }
+
+/// Handshake and payload cut into pieces of every size, as a bad line would.
+#[test]
+fn pieces_of_any_size_make_the_same_flow() {
+    let material = Material::new();
+    material.issue("server", "DNS:server.test");
+    let relay = Relay::new();
+    let (listener, addr) = target();
+    let bound = relay.serve(plans::accepting(
+        addr,
+        plans::listen(&material, &["server"]),
+    ));
+    let config = Arc::new(peer::config(&material, None));
+    for piece in [1, 2, 3, 7, 100, 1_461] {
+        let (mut near, far) = middle(bound.tcp.unwrap(), piece);
+        let name = rustls::pki_types::ServerName::try_from("server.test").unwrap();
+        let conn = rustls::ClientConnection::new(Arc::clone(&config), name).unwrap();
+        near.set_read_timeout(Some(LIMIT)).unwrap();
+        let mut client = rustls::StreamOwned::new(conn, near.try_clone().unwrap());
+        let bytes = pattern(1_000);
+        client.write_all(&bytes).unwrap();
+        client.flush().unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        server.set_read_timeout(Some(LIMIT)).unwrap();
+        let mut got = vec![0; bytes.len()];
+        server.read_exact(&mut got).unwrap();
+        assert!(got == bytes, "{piece}");
+        server.write_all(&got).unwrap();
+        end_writing(&server);
+        let mut back = Vec::new();
+        client.read_to_end(&mut back).unwrap();
+        assert!(back == bytes, "{piece}");
+        peer::end(&mut client);
+        end_writing(&near);
+        let _ = near.read(&mut [0]);
+        far.join().unwrap();
+    }
+}
+
+/// A line to `addr` on which what the client says comes in pieces of this size.
+fn middle(addr: std::net::SocketAddr, piece: usize) -> (TcpStream, std::thread::JoinHandle<()>) {
+    let (listener, here) = target();
+    let near = TcpStream::connect(here).unwrap();
+    let (mut client, _) = listener.accept().unwrap();
+    let mut relay = TcpStream::connect(addr).unwrap();
+    relay.set_nodelay(true).unwrap();
+    let mut from = relay.try_clone().unwrap();
+    let mut to = client.try_clone().unwrap();
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut from, &mut to);
+        let _ = to.shutdown(std::net::Shutdown::Write);
+    });
+    let far = std::thread::spawn(move || {
+        let mut buf = vec![0; 4_096];
+        while let Ok(count @ 1..) = client.read(&mut buf) {
+            for bytes in buf[..count].chunks(piece) {
+                if relay.write_all(bytes).is_err() {
+                    return;
+                }
+            }
+        }
+        let _ = relay.shutdown(std::net::Shutdown::Write);
+    });
+    (near, far)
+}
