@@ -14,7 +14,6 @@ __all__ = ["UNBUILT", "needs"]
 
 UNBUILT: Final[dict[str, str]] = {
     "hooks": "hooks are",
-    "ws": "WebSocket is",
     "uot": "carrying UDP in a stream is",
     "proxy_udp": "sending the PROXY protocol by UDP is",
 }
