@@ -87,11 +87,12 @@ fn a_target_that_can_not_prove_its_name_gets_nothing() {
     let come = |tls| {
         let front = relay.serve(plans::sending(back, tls));
         let mut client = connect(&front);
+        // Which of both fails first tells of the reset.
         let _ = client.write_all(b"secret");
         client
     };
     let mut client = come(plans::send(&material, "other.test"));
-    assert!(client.read(&mut [0]).is_err());
+    assert!(!matches!(client.read(&mut [0]), Ok(1..)));
     let mut details = [relay.event("ended"), relay.event("ended")]
         .map(|ended| ended["detail"].as_str().unwrap_or_default().to_owned());
     details.sort();
@@ -102,7 +103,7 @@ fn a_target_that_can_not_prove_its_name_gets_nothing() {
     );
     let stranger = Material::new();
     let mut client = come(plans::send(&stranger, "server.test"));
-    assert!(client.read(&mut [0]).is_err());
+    assert!(!matches!(client.read(&mut [0]), Ok(1..)));
     let reasons = [relay.event("ended"), relay.event("ended")]
         .map(|ended| format!("{} {}", ended["reason"], ended["detail"]));
     assert!(
