@@ -117,6 +117,31 @@ def test_a_name_to_listen_on_that_has_no_address_is_found(
     assert "nowhere.invalid has no address" in err
 
 
+def test_files_of_a_transport_are_looked_at(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, missing = tmp_path / "tls.toml", tmp_path / "a.pem"
+    file.write_text(
+        '[[endpoints]]\nlisten = "127.0.0.1:443"\nremote = "a:1"\n'
+        "[endpoints.listen_transport]\n"
+        f'tls = {{ cert = "{missing}", key = "{missing}" }}\n'
+    )
+    assert main(["check", str(file)], program="qanat") == 1
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith(f"qanat: {file}:5:9: endpoints[0].listen_transport.tls.cert = ")
+    assert first.endswith("the file does not exist")
+    assert "endpoints[0].listen_transport.tls.key = " in second
+
+
+def test_all_remotes_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "many.yaml"
+    file.write_text(
+        "endpoints: [{listen: ':1', remote: 'a:1', extra_remotes: ['b:2'], balance: iphash}]"
+    )
+    assert main(["check", str(file)], program="qanat") == 0
+    assert "a:1|b:2" in capsys.readouterr().out
+
+
 def test_a_missing_file_is_an_error(qanat: Run, tmp_path: Path) -> None:
     ran = qanat("check", str(tmp_path / "none"))
     assert ran.returncode == 1

@@ -318,7 +318,10 @@ class Endpoint(Model):
     network: Network = Field(default_factory=Network)
     """The endpoint's own `network` table."""
 
-    route: Annotated[Routes, BeforeValidator(as_routes)] = Field(default_factory=list)
+    route: Annotated[
+        Routes,
+        BeforeValidator(as_routes, json_schema_input_type=list[Route] | Route | dict[str, Remote]),
+    ] = Field(default_factory=list)
     """Remotes by server name, HTTP host or first bytes. A table of server names and remotes,
     `{ "*.a.example" = "192.0.2.1:443" }`, is short for a list of routes."""
 

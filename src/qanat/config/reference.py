@@ -299,6 +299,8 @@ def _kind(property: dict[str, Any]) -> str:
             return f"list of {_plural(_kind(property['items']))}"
         case "string":
             return "text"
+        case "object":
+            return "table"
         case _:
             return "-"
 
