@@ -5,9 +5,9 @@
 mod support;
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 
-use _engine::plan::{AcceptProxy, EndpointPlan, LimitsPlan, ProxyProtocolPlan};
+use _engine::plan::{AcceptProxy, EndpointPlan, LimitsPlan, ProxyProtocolPlan, UdpPlan};
 use _engine::transport::proxy::{Addresses, Kind, binary, line, parse_binary};
 use support::*;
 
@@ -189,6 +189,46 @@ fn an_optional_header_may_be_left_out() {
     hear(&mut silent, "220 welcome");
     say(&mut silent, "EHLO");
     hear(&mut server, "EHLO");
+}
+
+#[test]
+fn the_first_datagram_of_an_association_takes_a_header_along() {
+    let relay = Relay::new();
+    let target = UdpSocket::bind("127.0.0.1:0").unwrap();
+    target.set_read_timeout(Some(LIMIT)).unwrap();
+    let at = target.local_addr().unwrap();
+    for host in ["127.0.0.1", "localhost"] {
+        let bound = relay.serve(EndpointPlan {
+            tcp: None,
+            udp: Some(UdpPlan::default()),
+            proxy: ProxyProtocolPlan {
+                send_udp: true,
+                ..ProxyProtocolPlan::default()
+            },
+            ..plan_for(host, at.port())
+        });
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.set_read_timeout(Some(LIMIT)).unwrap();
+        client.connect(bound.udp.unwrap()).unwrap();
+        let mut buf = [0; 2048];
+        for (round, text) in ["first", "second", "third"].into_iter().enumerate() {
+            client.send(text.as_bytes()).unwrap();
+            let (count, from) = target.recv_from(&mut buf).unwrap();
+            let mut expected = Vec::new();
+            if round == 0 {
+                let real = Addresses {
+                    source: client.local_addr().unwrap(),
+                    destination: bound.udp.unwrap(),
+                };
+                expected = binary(&real, Kind::Datagram, b"");
+            }
+            expected.extend(text.as_bytes());
+            assert_eq!(&buf[..count], expected);
+            target.send_to(b"answer", from).unwrap();
+            let count = client.recv(&mut buf).unwrap();
+            assert_eq!(&buf[..count], b"answer");
+        }
+    }
 }
 
 #[test]

@@ -227,7 +227,6 @@ fn refuse_what_is_missing(plan: &EndpointPlan) -> Result<(), PlanError> {
             "remote_transport.uot",
             plan.remote_transport.as_ref().is_some_and(|t| t.uot),
         ),
-        ("proxy.send_udp", plan.proxy.send_udp),
         ("hook", plan.hook.is_some()),
     ];
     match missing.into_iter().find(|(_, asked)| *asked) {

@@ -17,7 +17,9 @@ use crate::net::addr::RawAddr;
 use crate::net::fd::Fd;
 use crate::net::udp::{Local, MAX_BYTES};
 use crate::relay::reach::{missed, reached};
+use crate::resolve::Answer;
 use crate::runtime::{WatchId, Worker};
+use crate::transport::proxy::Addresses;
 
 /// An association counts against its target at most so often.
 const BLAME_EVERY: Duration = Duration::from_millis(500);
@@ -104,6 +106,8 @@ pub struct Association {
     pub looked_up: Instant,
     /// Such a look is under way.
     pub looking: bool,
+    /// What it found for the target of this number.
+    pub news: Option<(usize, Answer)>,
     /// The largest datagrams that may travel in trains to the target, and to the client.
     pub largest_up: usize,
     pub largest_down: usize,
@@ -114,6 +118,8 @@ pub struct Association {
     /// When the target last answered, and when it last proved to be unreachable.
     pub heard: Option<Instant>,
     pub blamed: Option<Instant>,
+    /// The header that its first datagram takes along, until it is sent.
+    pub greeting: Option<Addresses>,
     /// Its place among the runs of the batch that is being forwarded.
     pub run: Option<usize>,
     _seats: [Seat; 2],
@@ -127,6 +133,7 @@ impl Association {
             leg: Leg::Waiting(Vec::new()),
             looked_up: now,
             looking: false,
+            news: None,
             largest_up: MAX_BYTES,
             largest_down: MAX_BYTES,
             burst: Burst::default(),
@@ -134,6 +141,7 @@ impl Association {
             grown: false,
             heard: None,
             blamed: None,
+            greeting: None,
             run: None,
             _seats: seats,
         };

@@ -6,6 +6,7 @@
 
 mod association;
 mod downward;
+mod greeting;
 mod opening;
 mod pace;
 mod recency;

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::association::{Association, Associations, Key, Leg, Seat};
+use super::greeting::{greeting, send_one};
 use super::{UdpEndpoint, refusal_of};
-use crate::flow::counters::add;
 use crate::flow::limits::Gate;
 use crate::flow::reason::{Reason, Refusal};
 use crate::flow::table::{Opening, Protocol, State};
@@ -88,7 +88,10 @@ impl UdpEndpoint {
         let cutter = Rc::clone(&self.cutter) as Rc<dyn Source>;
         let index = associations.next_index();
         flow.owned_by(Owner::Source(cutter, index as u64));
-        associations.add(Association::new(key, flow, leg, now, seats));
+        let greeting = greeting(endpoint, &flow.route, &key);
+        let mut association = Association::new(key, flow, leg, now, seats);
+        association.greeting = greeting;
+        associations.add(association);
         if let Some(future) = lookup {
             self.resolve(worker, index, id, tried, future);
         }
@@ -301,19 +304,12 @@ impl UdpEndpoint {
     ) {
         association.flow.state.set(State::Open);
         let before = association.set_leg(leg);
-        let (Leg::Waiting(held), Leg::Open { fd, to, .. }) = (before, &association.leg) else {
+        let (Leg::Waiting(held), Leg::Open { .. }) = (before, &association.leg) else {
             return;
         };
         for datagram in held {
             self.held.set(self.held.get() - datagram.len());
-            match udp::send_to(fd.as_raw_fd(), to, &datagram) {
-                Ok(()) => {
-                    association.flow.moved_up(datagram.len(), worker.now());
-                    add(&association.flow.packets_up, 1);
-                    add(&endpoint.udp.packets_up, 1);
-                }
-                Err(error) => endpoint.udp.refuse(refusal_of(&error)),
-            }
+            send_one(worker, endpoint, association, &datagram);
         }
     }
 
@@ -344,6 +340,11 @@ impl UdpEndpoint {
             Remote::Name { host, .. } => Some(host),
             Remote::Addr(_) => None,
         };
+        if let Some((choice, answer)) = association.news.take()
+            && choice == flow.choice.get()
+        {
+            return self.moved(worker, endpoint, association, index, answer);
+        }
         if association.looking
             || now < association.looked_up + LOOK_UP_EVERY
             || named.is_none() && !pool.has_choice()
@@ -366,16 +367,15 @@ impl UdpEndpoint {
             Lookup::Pending(future) => {
                 association.looking = true;
                 let side = Rc::clone(self);
-                let id = association.flow.id;
+                let (id, choice) = (flow.id, flow.choice.get());
                 worker.tasks.spawn(move |_| async move {
                     let answer = future.await;
-                    if let (Some(worker), Some(endpoint)) =
-                        (side.worker.upgrade(), side.endpoint.upgrade())
-                        && let Some(association) = side.associations.borrow_mut().get(index)
+                    if let Some(association) = side.associations.borrow_mut().get(index)
                         && association.flow.id == id
                     {
                         association.looking = false;
-                        side.moved(&worker, &endpoint, association, index, answer);
+                        // For the next datagram: answers to the last one may be on their way.
+                        association.news = Some((choice, answer));
                     }
                 });
             }

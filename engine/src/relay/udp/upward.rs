@@ -4,6 +4,7 @@ use std::os::fd::AsRawFd;
 use std::rc::Rc;
 
 use super::association::{Associations, Key, Leg};
+use super::greeting::send_one;
 use super::pace::PAUSE;
 use super::train::{Train, packets};
 use super::{BATCH, Buffers, LISTENER, Paced, UdpEndpoint, largest_after, refusal_of};
@@ -143,6 +144,15 @@ impl UdpEndpoint {
                 let count = packets(arrival.len, arrival.segment);
                 let refused = &endpoint.udp.refused;
                 refused.add_many(refusal as usize, count as u64);
+                continue;
+            }
+            if association.greeting.is_some() && matches!(association.leg, Leg::Open { .. }) {
+                let bytes = buffers.up.bytes(slot);
+                for offset in (0..bytes.len().max(1)).step_by(arrival.segment.max(1)) {
+                    let end = bytes.len().min(offset + arrival.segment);
+                    send_one(worker, endpoint, association, &bytes[offset..end]);
+                }
+                associations.touch(index, worker.now());
                 continue;
             }
             match &mut association.leg {
