@@ -11,6 +11,7 @@ use _engine::flow::limits::Gate;
 use _engine::net::addr::{RawAddr, unmapped};
 use _engine::net::network::Networks;
 use _engine::plan::{EndpointPlan, LimitsPlan, ResolverPlan};
+use _engine::relay::health::probe::{Status, status_of};
 use _engine::transport::proxy;
 use _engine::transport::tls::subject;
 use _engine::transport::ws::{frame, head};
@@ -20,7 +21,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 pub type Target = fn(&[u8]);
 
-pub const TARGETS: [(&str, Target); 11] = [
+pub const TARGETS: [(&str, Target); 12] = [
     ("plan_json", plan_json),
     ("kernel_address", kernel_address),
     ("gate", gate),
@@ -32,6 +33,7 @@ pub const TARGETS: [(&str, Target); 11] = [
     ("certificate_subject", certificate_subject),
     ("ws_head", ws_head),
     ("ws_frames", ws_frames),
+    ("http_status", http_status),
 ];
 
 /// Plans: what is taken must come back as it was.
@@ -207,4 +209,15 @@ pub fn ws_frames(bytes: &[u8]) {
     for size in [1, 3, 7] {
         assert_eq!(decode(bytes, size), whole);
     }
+}
+
+/// The answer to a health check: more bytes never take back what fewer have said.
+pub fn http_status(bytes: &[u8]) {
+    let mut known = Status::Incomplete;
+    for length in 0..=bytes.len().min(64) {
+        let status = status_of(&bytes[..length]);
+        assert!(known == Status::Incomplete || known == status);
+        known = status;
+    }
+    assert!(bytes.len() < 13 || known != Status::Incomplete);
 }

@@ -800,3 +800,40 @@ fn turns_are_shared_by_the_workers() {
         .collect();
     assert_eq!(all.matches('a').count(), 100);
 }
+
+/// Connecting is not all: one that fails in the handshake is passed over as well.
+#[test]
+fn a_remote_that_fails_in_the_handshake_is_passed_over() {
+    let relay = Relay::new();
+    let no_tls = Named::new("x");
+    let inner = Named::new("b");
+    let mut tls = plan(inner.addr);
+    tls.id = "tls".to_owned();
+    tls.listen_transport = Some(ListenTransportPlan {
+        tls: Some(TlsListenPlan {
+            self_signed: Some("localhost".to_owned()),
+            ..TlsListenPlan::default()
+        }),
+        ..ListenTransportPlan::default()
+    });
+    let server = relay.serve(tls).tcp.unwrap();
+    let mut plan = failing_over(&[no_tls.addr, server], Balance::Failover, 60.0);
+    plan.remote_transport = Some(RemoteTransportPlan {
+        tls: Some(TlsSendPlan {
+            sni: "localhost".to_owned(),
+            alpn: Vec::new(),
+            insecure: true,
+            ca: None,
+            cert: None,
+            key: None,
+            key_log: false,
+        }),
+        ..RemoteTransportPlan::default()
+    });
+    let bound = relay.serve(plan);
+    assert_eq!(names(&bound, 4), "bbbb");
+    let stats = relay.stats();
+    let first = &stats["endpoints"][1]["remotes"][0];
+    assert_eq!(first["state"], "down");
+    assert_eq!(first["fails"], 2);
+}

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use super::dial::{Dial, DialError};
 use super::health::pool;
-use super::road::{Stop, Walk, connected};
+use super::road::{Leg, Stop, Walk, connected};
+use super::{proxy, wrap};
 use crate::flow::reason::Reason;
 use crate::flow::table::{Flow, State};
 use crate::runtime::io::Io;
@@ -33,8 +34,10 @@ pub fn client_ip(flow: &Flow) -> IpAddr {
     flow.origin().ip()
 }
 
-/// Connects to where the flow is to go, within the time that is left since accept.
-pub async fn reach(walk: &Walk, client: &Io, aim: Aim) -> Result<Io, Stop> {
+/// Connects to where the flow is to go, within the time that is left since accept, and says there
+/// what has to be said before the client's first byte. The client's leg is not touched, so that
+/// all of it can be done once more with another remote.
+pub async fn reach(walk: &Walk, client: &Io, aim: Aim) -> Result<Leg, Stop> {
     let Walk { worker, flow, .. } = walk;
     let until = flow
         .route
@@ -53,12 +56,18 @@ pub async fn reach(walk: &Walk, client: &Io, aim: Aim) -> Result<Io, Stop> {
             Aim::Target(_) => 0,
         };
         let attempt_until = share_of(until, follow, worker.now());
-        match attempt(walk, client, attempt_until).await {
+        let attempted = match attempt(walk, client, attempt_until).await {
             Ok((io, peer)) => {
                 io.doom(true);
-                reached(worker, flow);
                 connected(worker, flow, &io, peer);
-                return Ok(io);
+                greet(walk, client, io).await
+            }
+            Err(miss) => Err(miss),
+        };
+        match attempted {
+            Ok(leg) => {
+                reached(worker, flow);
+                return Ok(leg);
             }
             Err(Miss::Client) => return Err(Stop::bare(Reason::ClientReset)),
             Err(Miss::Remote { stop, blame }) => {
@@ -170,6 +179,25 @@ async fn attempt(
         }
     })
     .await
+}
+
+/// What comes before the client's first byte: the PROXY header, and the transport's handshake.
+async fn greet(walk: &Walk, client: &Io, io: Io) -> Result<Leg, Miss> {
+    let greeted = match proxy::send(walk, client, &io).await {
+        Ok(()) => wrap::target(walk, Leg::Plain(io), client).await,
+        Err(stop) => Err(stop),
+    };
+    greeted.map_err(|stop| {
+        // The socket is closed.
+        walk.flow.target_fd.set(-1);
+        match stop.reason {
+            Reason::ClientReset => Miss::Client,
+            Reason::TargetReset | Reason::TargetHandshakeFailed | Reason::HandshakeTimeout => {
+                Miss::Remote { stop, blame: true }
+            }
+            _ => Miss::Remote { stop, blame: false },
+        }
+    })
 }
 
 /// The flow has reached its remote.

@@ -117,9 +117,8 @@ async fn steps(walk: &Walk, client: Io) -> Result<(Leg, Leg), Stop> {
     proxy::accept(walk, &client).await?;
     let aim = route::choose(walk, &client).await?;
     let client = wrap::client(walk, Leg::Plain(client)).await?;
+    // With the PROXY header and the transport towards the target.
     let target = reach(walk, client.io(), aim).await?;
-    proxy::send(walk, client.io(), &target).await?;
-    let target = wrap::target(walk, Leg::Plain(target), client.io()).await?;
     Ok((client, target))
 }
 
