@@ -15,7 +15,6 @@ __all__ = ["UNBUILT", "needs"]
 UNBUILT: Final[dict[str, str]] = {
     "hooks": "hooks are",
     "uot": "carrying UDP in a stream is",
-    "proxy_udp": "sending the PROXY protocol by UDP is",
 }
 
 
