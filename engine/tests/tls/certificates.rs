@@ -29,7 +29,7 @@ fn greeter() -> std::net::SocketAddr {
 fn refused(relay: &Relay, plan: EndpointPlan) -> String {
     let inherited = Inherited::default();
     let bound = relay.engine.bind(relay.group, plan, inherited, false);
-    bound.err().expect("refused").to_string()
+    bound.expect_err("refused").to_string()
 }
 
 #[test]
