@@ -218,7 +218,16 @@ def test_networks_whose_headers_nobody_reads() -> None:
             "remote_transport",
             "UDP goes out as it is",
         ),
-        ("remote_transport: 'tls;sni=a;uot'", "remote_transport", "carries UDP, which is off"),
+        (
+            "remote_transport: uot, network: {use_udp: true}",
+            "remote_transport",
+            "would take TCP flows for datagrams",
+        ),
+        (
+            "listen_transport: 'tls;servername=a', network: {use_udp: true, no_tcp: true}",
+            "listen_transport",
+            "by TCP, which is off",
+        ),
     ],
 )
 def test_transports_that_do_less_than_one_may_think(rule: str, key: str, message: str) -> None:
@@ -230,6 +239,15 @@ def test_transports_that_do_less_than_one_may_think(rule: str, key: str, message
 def test_transports_that_do_what_they_say() -> None:
     text = endpoints(
         "listen: ':1', remote: 'a:1', listen_transport: 'tls;servername=a'",
-        "listen: ':2', remote: 'a:1', remote_transport: uot, network: {use_udp: true}",
+        "listen: ':2', remote: 'a:1', remote_transport: uot, "
+        "network: {use_udp: true, no_tcp: true}",
     )
     assert warnings(text) == []
+
+
+def test_a_carrier_of_datagrams_without_datagrams() -> None:
+    found = warnings(endpoints("listen: ':1', remote: 'a:1', remote_transport: 'tls;sni=a;uot'"))
+    assert [problem.message for problem in found] == [
+        "uot is for UDP: the other side would take TCP flows for datagrams",
+        "uot carries UDP, which is off",
+    ]

@@ -195,10 +195,22 @@ class _Warnings:
         ):
             for notice in transport_notices(written, side):
                 self._add(number, key, notice, None, None)
-        remote = endpoint.remote_wrapping
-        if remote is None or not _protocols(endpoint):
-            return
         network = endpoint.network
+        if not _protocols(endpoint):
+            return
+        if endpoint.listen_wrapping is not None and network.no_tcp:
+            self._add(number, "listen_transport", "is for clients by TCP, which is off", None, None)
+        remote = endpoint.remote_wrapping
+        if remote is None:
+            return
+        if remote.uot and not network.no_tcp:
+            self._add(
+                number,
+                "remote_transport",
+                "uot is for UDP: the other side would take TCP flows for datagrams",
+                "no_tcp = true",
+                None,
+            )
         if remote.uot and not network.use_udp:
             self._add(
                 number, "remote_transport", "uot carries UDP, which is off", "use_udp = true", None
