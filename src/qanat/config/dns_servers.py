@@ -71,7 +71,7 @@ def parse_server(text: str) -> NameServer | SecureNameServer:
         raise AddressError("the name after # is missing", _SHAPE)
     name = str(host) if name is None else str(parse_host(name))
     if scheme == "https" and ":" in name:
-        # Requests over HTTPS carry the name, where an IPv6 address has brackets; in TLS it has none.
+        # An IPv6 address has brackets in a request over HTTPS and none in TLS: one name fits both.
         raise AddressError("requests to an IPv6 address need a name", f"{text}#dns.example")
     return SecureNameServer("tls" if scheme == "tls" else "https", host, port, path, name)
 
