@@ -17,7 +17,9 @@ from benchmarks import (
     idle_memory,
     machine,
     pingpong,
+    proxy_protocol,
     report,
+    server_name,
     start_up,
     tls_bulk,
     tls_handshake,
@@ -42,6 +44,8 @@ QUESTIONS: dict[str, Question] = {
         fairness,
         tls_bulk,
         tls_handshake,
+        proxy_protocol,
+        server_name,
         start_up,
         footprint,
     )

@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -280,6 +280,8 @@ class Haproxy:
     """``tune.pipesize``; the kernel's 64 KiB when None."""
     certificate: Certificate | None = None
     """To terminate TLS with."""
+    server_name: str | None = None
+    """Take only connections whose ClientHello names it, without terminating them."""
 
     def missing(self) -> str | None:
         if shutil.which("haproxy"):
@@ -317,9 +319,19 @@ class Haproxy:
             lines += [
                 f"listen {role}",
                 f"    bind {listen[role]}{tls}",
+                *self._inspection(),
                 f"    server target {target}",
             ]
         return "\n".join([*lines, ""])
+
+    def _inspection(self) -> list[str]:
+        if self.server_name is None:
+            return []
+        return [
+            "    tcp-request inspect-delay 5s",
+            "    tcp-request content accept if { req.ssl_sni -i " + self.server_name + " }",
+            "    tcp-request content reject",
+        ]
 
     @contextmanager
     def relay(self, targets: Mapping[str, str]) -> Iterator[Relaying]:
@@ -375,6 +387,10 @@ class Qanat:
     name: str = "qanat"
     certificate: Certificate | None = None
     """To terminate TLS with."""
+    network: Mapping[str, bool] = field(default_factory=dict)
+    """More keys of every endpoint's ``network``."""
+    routed: str | None = None
+    """Look for this name in every ClientHello, and go on to the same target."""
 
     def missing(self) -> str | None:
         script = "import json, qanat._engine as e; print(json.dumps(json.loads(e.build_info())))"
@@ -415,8 +431,13 @@ class Qanat:
             {
                 "listen": listen[role],
                 "remote": target,
-                "network": {"use_udp": is_udp(role), "no_tcp": is_udp(role)},
                 **wrapped,
+                **({"route": [{"sni": self.routed, "remote": target}]} if self.routed else {}),
+                "network": {
+                    "use_udp": is_udp(role),
+                    "no_tcp": is_udp(role),
+                    **self.network,
+                },
             }
             for role, target in targets.items()
         ]

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -31,19 +32,23 @@ fn once(address: SocketAddr, message: &[u8], buffer: &mut [u8]) -> io::Result<()
     Ok(())
 }
 
-fn serial(address: SocketAddr, size: usize, warm_end: Instant, end: Instant) -> io::Result<Tally> {
-    let message: Vec<u8> = (0..size).map(|index| index as u8).collect();
-    let mut buffer = vec![0; size];
+fn serial(
+    address: SocketAddr,
+    message: &[u8],
+    warm_end: Instant,
+    end: Instant,
+) -> io::Result<Tally> {
+    let mut buffer = vec![0; message.len()];
     let mut warm = 0;
     while Instant::now() < warm_end {
-        once(address, &message, &mut buffer)?;
+        once(address, message, &mut buffer)?;
         warm += 1;
     }
     let start = Instant::now();
     let mut before = start;
     let mut histogram = Histogram::new();
     while before < end {
-        once(address, &message, &mut buffer)?;
+        once(address, message, &mut buffer)?;
         let now = Instant::now();
         histogram.record((now - before).as_nanos() as u64);
         before = now;
@@ -55,17 +60,36 @@ fn serial(address: SocketAddr, size: usize, warm_end: Instant, end: Instant) -> 
     })
 }
 
+/// What every connection says first, before the pattern.
+fn from_hex(text: &str) -> Result<Vec<u8>, Box<dyn Error>> {
+    if !text.is_ascii() || !text.len().is_multiple_of(2) {
+        return Err("--opening wants hexadecimal bytes".into());
+    }
+    (0..text.len())
+        .step_by(2)
+        .map(|at| Ok(u8::from_str_radix(&text[at..at + 2], 16)?))
+        .collect()
+}
+
 pub fn run(mut arguments: Arguments) -> Result<(), Box<dyn Error>> {
     let address = arguments.address()?;
     let concurrency = arguments.take_or("concurrency", 1_usize)?;
     let size = arguments.take_or("size", 64_usize)?;
+    let opening: String = arguments.take_or("opening", String::new())?;
     let span = arguments.span()?;
     arguments.finish()?;
+
+    let mut message = from_hex(&opening)?;
+    message.extend((0..size).map(|index| index as u8));
+    let message = Arc::new(message);
 
     let warm_end = Instant::now() + span.warm_up;
     let end = warm_end + span.seconds;
     let threads: Vec<_> = (0..concurrency)
-        .map(|_| thread::spawn(move || serial(address, size, warm_end, end)))
+        .map(|_| {
+            let message = Arc::clone(&message);
+            thread::spawn(move || serial(address, &message, warm_end, end))
+        })
         .collect();
     let mut all = Tally {
         warm: 0,

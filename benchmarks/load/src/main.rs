@@ -31,7 +31,7 @@ usage: qanat-load COMMAND [ADDRESS] [--option value]...
                  [--gro 1]; prints the bound addresses, ends when stdin closes
   bulk           ADDRESS --direction up|down [--connections 1] [--verify 1]
   ping-pong      ADDRESS [--connections 1] [--size 64]
-  connect        ADDRESS [--concurrency 1] [--size 64]
+  connect        ADDRESS [--concurrency 1] [--size 64] [--opening HEX]
   idle           ADDRESS [--connections 1000] [--size 64]; holds until stdin closes
   udp-blast      ADDRESS --sink A [--rate 10000] [--size 1200] [--flows 1] [--tick-us 500]
                  [--gso 1]
