@@ -27,6 +27,7 @@ use crate::plan::{EndpointPlan, LimitsPlan};
 use crate::relay::endpoint::{LocalEndpoint, Route};
 use crate::relay::health::check::{self, Subscription};
 use crate::relay::health::pool;
+use crate::relay::hook::{Answer, Hook};
 use crate::relay::listener::{self, Listener};
 use crate::resolve;
 use crate::runtime::{Inbox, LoopStats, MAX_WORKERS, Sleep, Worker, ready};
@@ -520,6 +521,35 @@ impl Engine {
         self.shared.events.fetch(timeout)
     }
 
+    /// A descriptor that is readable while questions wait. Before the first call nobody is asked.
+    pub fn listen_to_questions(&self) -> Result<i32, Error> {
+        self.alive()?;
+        let listening = self.shared.questions.listen();
+        listening.map_err(|error| Error::io("start", "can't make a descriptor", error))
+    }
+
+    /// Questions about flows that wait, as JSON.
+    pub fn take_questions(&self) -> Vec<String> {
+        self.shared.questions.take()
+    }
+
+    /// Takes answers to them. Those that come too late change nothing.
+    pub fn answer(&self, answers: Vec<Answer>) {
+        let mut by_worker: HashMap<usize, Vec<Answer>> = HashMap::new();
+        for answer in answers {
+            by_worker.entry(answer.worker()).or_default().push(answer);
+        }
+        for (worker, answers) in by_worker {
+            if let Some(inbox) = self.inboxes.get(worker) {
+                inbox.call(move |worker| {
+                    for answer in answers {
+                        worker.deciding.settle(worker, answer);
+                    }
+                });
+            }
+        }
+    }
+
     /// Closes everything and joins the threads.
     pub fn shutdown(&self) {
         if self.closed.swap(true, Ordering::SeqCst) {
@@ -560,6 +590,7 @@ impl Engine {
                 closed: true,
                 inherits: false,
                 remotes: Vec::new(),
+                hook: None,
                 quota: None,
                 protocols: [totals.tcp.total > 0, totals.udp.total > 0],
                 totals: totals.clone(),
@@ -708,6 +739,8 @@ struct EndpointStats {
     protocols: [bool; 2],
     /// How those stand among which flows are spread.
     remotes: Vec<Value>,
+    /// What became of the questions about its flows.
+    hook: Option<Value>,
     /// Bytes that may pass in all, and what has passed of them.
     quota: Option<(u64, u64)>,
     totals: Totals,
@@ -761,6 +794,7 @@ impl EndpointStats {
             ],
             totals: local.totals(),
             remotes: Self::remotes(local, now),
+            hook: local.route().hook.as_ref().map(Hook::json),
             quota: local.shared.rates.quota(),
         }
     }
@@ -795,6 +829,7 @@ impl EndpointStats {
             "tcp": tcp.then(|| tcp_json(&self.totals.tcp)),
             "udp": udp.then(|| udp_json(&self.totals.udp)),
             "remotes": self.remotes,
+            "hook": self.hook,
             "quota": self.quota.map(|(limit, used)| json!({"limit": limit, "used": used})),
         })
     }

@@ -14,6 +14,7 @@ use crate::flow::table::Table;
 use crate::net::fd::Fd;
 use crate::plan::LimitsPlan;
 use crate::relay::health::check::Checks;
+use crate::relay::hook::Questions;
 use crate::runtime::Inbox;
 
 /// Events that wait to be fetched; more are counted and dropped.
@@ -29,6 +30,7 @@ pub struct Shared {
     pub loads: Vec<Load>,
     pub inboxes: OnceLock<Vec<Arc<Inbox>>>,
     pub checks: Checks,
+    pub questions: Questions,
     /// What endpoints counted that are closed, by group and id: a later endpoint of the same id
     /// goes on from there.
     pub retired: Mutex<HashMap<(u32, String), Totals>>,
@@ -75,6 +77,7 @@ impl Shared {
             loads: (0..workers).map(|_| Load::default()).collect(),
             inboxes: OnceLock::new(),
             checks: Checks::default(),
+            questions: Questions::default(),
             retired: Mutex::default(),
         }
     }

@@ -145,6 +145,18 @@ fn a_hello_that_never_ends_goes_to_the_default_when_the_time_is_over() {
     site.carries(&endless, 4_096, 1);
 }
 
+/// What has come by then still counts for rules that it is enough for.
+#[test]
+fn when_the_time_is_over_the_next_rule_has_its_turn() {
+    let site = Site::new(
+        &[(RuleKind::Host, "web.test"), (RuleKind::Bytes, "474554")],
+        0.3,
+    );
+    let (mut client, mut server) = site.arrives(b"GET / HT", 8, 1);
+    say(&mut client, "TP/1.1");
+    hear(&mut server, "GET / HTTP/1.1");
+}
+
 /// After its first words, a flow is like any other.
 #[test]
 fn bulk_behind_a_decision_is_whole() {

@@ -81,6 +81,16 @@ class Engine:
         * ``lost``: ``count`` of ended records dropped because nobody fetched them in time
 
         Returns an empty list on time-out; raises EngineError("closed") after shutdown."""
+    def listen_to_questions(self) -> int:
+        """A descriptor that is readable while questions about flows wait (to be watched, not read).
+        Before the first call nobody is asked, and the hooks of flows count as failed."""
+    def take_questions(self) -> list[str]:
+        """Some of the questions that wait (JSON: ``id`` of the flow, ``group``, ``endpoint``,
+        ``call`` and ``remotes`` of the plan, ``client``, ``via``, ``listener``, ``timeout`` in
+        seconds or null, ``first_bytes`` in hexadecimal). Never blocks."""
+    def answer(self, answers: str) -> None:
+        """JSON array of answers: ``id`` and ``answer``, which is ``allow``, ``remote`` with
+        ``index``, or ``refuse`` or ``failed`` with ``reason``. Late ones are dropped."""
     def shutdown(self) -> None:
         """Close everything and join the threads; idempotent."""
     def after_fork_in_child(self) -> None:

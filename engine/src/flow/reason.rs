@@ -27,10 +27,12 @@ pub enum Reason {
     TargetHandshakeFailed,
     HandshakeTimeout,
     Quota,
+    HookRefused,
+    HookFailed,
 }
 
 impl Reason {
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 26] = [
         Self::ClientClosed,
         Self::TargetClosed,
         Self::ClientReset,
@@ -55,6 +57,8 @@ impl Reason {
         Self::TargetHandshakeFailed,
         Self::HandshakeTimeout,
         Self::Quota,
+        Self::HookRefused,
+        Self::HookFailed,
     ];
 
     /// The stable name in logs and metrics.
@@ -84,6 +88,8 @@ impl Reason {
             Self::TargetHandshakeFailed => "target_handshake_failed",
             Self::HandshakeTimeout => "handshake_timeout",
             Self::Quota => "quota",
+            Self::HookRefused => "hook_refused",
+            Self::HookFailed => "hook_failed",
         }
     }
 }

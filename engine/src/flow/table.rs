@@ -37,6 +37,8 @@ pub enum State {
     Connecting,
     /// A PROXY header or a transport's first words are under way.
     Handshake,
+    /// The owner is asked what to do with it.
+    Deciding,
     Open,
     HalfClosed,
     Closing,

@@ -184,6 +184,22 @@ impl PyEngine {
             .ok_or_else(|| Error::closed().into())
     }
 
+    fn listen_to_questions(&self) -> PyResult<i32> {
+        Ok(self.get()?.listen_to_questions()?)
+    }
+
+    fn take_questions(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        let engine = self.get()?;
+        Ok(py.detach(|| engine.take_questions()))
+    }
+
+    fn answer(&self, py: Python<'_>, answers: &str) -> PyResult<()> {
+        let engine = self.get()?;
+        let answers = parse(answers)?;
+        py.detach(|| engine.answer(answers));
+        Ok(())
+    }
+
     fn shutdown(&self, py: Python<'_>) -> PyResult<()> {
         if let Ok(engine) = self.get() {
             py.detach(|| engine.shutdown());

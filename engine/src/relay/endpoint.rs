@@ -12,6 +12,7 @@ use crate::flow::counters::Counters;
 use crate::net::network::Networks;
 use crate::plan::{EndpointPlan, ProxyProtocolPlan, RemotePlan, TcpPlan, UdpPlan};
 use crate::relay::health::pool::{self, Pool};
+use crate::relay::hook::Hook;
 use crate::relay::listener::Listener;
 use crate::relay::route::Rule;
 use crate::relay::wrap::Wraps;
@@ -105,6 +106,7 @@ pub struct Route {
     pub pools: Vec<Pool>,
     /// Rule number n sends flows to pool number n + 1.
     pub routing: Option<Routing>,
+    pub hook: Option<Hook>,
     /// Whether flows take any of the optional steps (see `road`).
     pub has_steps: bool,
     pub through: Through,
@@ -179,6 +181,7 @@ impl Route {
             targets,
             pools,
             routing,
+            hook: Hook::prepare(&plan, former.and_then(|former| former.hook.as_ref()))?,
             through,
             resolver: Resolver::shared(&plan.resolver),
             tcp,
@@ -227,7 +230,6 @@ fn refuse_what_is_missing(plan: &EndpointPlan) -> Result<(), PlanError> {
             "remote_transport.uot",
             plan.remote_transport.as_ref().is_some_and(|t| t.uot),
         ),
-        ("hook", plan.hook.is_some()),
     ];
     match missing.into_iter().find(|(_, asked)| *asked) {
         None => Ok(()),

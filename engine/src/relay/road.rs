@@ -10,6 +10,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use super::dial::DialError;
+use super::hook;
 use super::proxy;
 use super::reach::reach;
 use super::route;
@@ -115,7 +116,10 @@ pub async fn travel(walk: Walk, client: Io) -> Arrival {
 
 async fn steps(walk: &Walk, client: Io) -> Result<(Leg, Leg), Stop> {
     proxy::accept(walk, &client).await?;
-    let aim = route::choose(walk, &client).await?;
+    let aim = match hook::decide(walk, &client).await? {
+        Some(aim) => aim,
+        None => route::choose(walk, &client).await?,
+    };
     let client = wrap::client(walk, Leg::Plain(client)).await?;
     // With the PROXY header and the transport towards the target.
     let target = reach(walk, client.io(), aim).await?;

@@ -1,18 +1,14 @@
 //! Where a flow goes by what its client says first. Nothing is taken from the connection: whoever
 //! comes next finds it as it was.
 
-use std::future::poll_fn;
-use std::task::Poll;
-
 use super::endpoint::PlanError;
+use super::overhear::overhear;
 use super::reach::Aim;
 use super::road::{Stop, Walk};
 use crate::first_words::{self, Found, MOST};
-use crate::flow::reason::Reason;
 use crate::flow::table::State;
 use crate::plan::{RuleKind, RulePlan};
 use crate::runtime::io::Io;
-use crate::runtime::{Sleep, ready};
 
 /// One rule, ready for use.
 #[derive(Debug)]
@@ -137,30 +133,14 @@ pub async fn choose(walk: &Walk, client: &Io) -> Result<Aim, Stop> {
     };
     walk.flow.state.set(State::Handshake);
     let until = routing.timeout.map(|limit| walk.worker.now() + limit);
-    let mut patience = Sleep::new(&walk.worker, until);
-    let verdict = poll_fn(|_| {
-        if client.is(ready::ERROR) {
-            return Poll::Ready(Err(Stop::bare(Reason::ClientReset)));
-        }
-        let ended = client.is(ready::HANGUP);
-        let mut scratch = walk.worker.scratch.borrow_mut();
-        let seen = match client.peek(&mut scratch[..MOST]) {
-            Poll::Ready(Ok(count)) => &scratch[..count],
-            Poll::Ready(Err(_)) => return Poll::Ready(Err(Stop::bare(Reason::ClientReset))),
-            Poll::Pending => &[],
-        };
+    let verdict = overhear(walk, client, MOST, until, |seen, last| {
         // Silence is an answer, too: then the other side speaks first.
-        let last = ended || seen.len() == MOST || patience.is_due();
         match judge(&routing.rules, seen, last) {
-            Verdict::More => {
-                client.await_more();
-                Poll::Pending
-            }
-            verdict => Poll::Ready(Ok(verdict)),
+            Verdict::More => None,
+            verdict => Some(verdict),
         }
     })
     .await?;
-    client.has_unread();
     Ok(match verdict {
         Verdict::Rule(index) => Aim::Pool(index + 1),
         Verdict::None | Verdict::More => Aim::Pool(0),

@@ -19,6 +19,7 @@ pub use timer::{Sleep, TimerId, Timers};
 use crate::flow::pipes::Pipes;
 use crate::flow::table::Table;
 use crate::relay::endpoint::Endpoints;
+use crate::relay::hook::Deciding;
 use crate::relay::udp::Datagrams;
 use crate::relay::young::Young;
 use crate::shared::Shared;
@@ -47,6 +48,7 @@ pub struct Worker {
     pub table: Table,
     pub endpoints: Endpoints,
     pub young: Young,
+    pub deciding: Deciding,
     pub datagrams: Datagrams,
     now: Cell<Instant>,
     /// Sources to call once more before the loop waits again, to send what they gathered.
@@ -87,6 +89,7 @@ impl Worker {
             pipes: Pipes::new(pipe_size),
             endpoints: Endpoints::default(),
             young: Young::default(),
+            deciding: Deciding::default(),
             datagrams: Datagrams::default(),
             now: Cell::new(Instant::now()),
             flush: RefCell::default(),

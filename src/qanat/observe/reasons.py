@@ -37,6 +37,8 @@ ENDED: Final[Mapping[str, str]] = MappingProxyType(
         "target_handshake_failed": "The TLS or WebSocket handshake failed at the target.",
         "handshake_timeout": "A TLS or WebSocket handshake took longer than handshake_timeout.",
         "quota": "The endpoint's quota of bytes was used up.",
+        "hook_refused": "The endpoint's hook refused the flow; its reason is the detail.",
+        "hook_failed": "The hook failed or took longer than hook_timeout; see the detail.",
         "error": "Something unexpected failed; see the detail.",
     }
 )

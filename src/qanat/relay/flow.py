@@ -11,7 +11,7 @@ __all__ = ["Flow", "FlowState", "Protocol"]
 
 Protocol = Literal["tcp", "udp"]
 FlowState = Literal[
-    "resolving", "connecting", "handshake", "open", "half_closed", "closing", "ended"
+    "resolving", "connecting", "handshake", "deciding", "open", "half_closed", "closing", "ended"
 ]
 
 
