@@ -14,6 +14,7 @@ from benchmarks import (
     fairness,
     footprint,
     generator,
+    health_checks,
     idle_memory,
     machine,
     pingpong,
@@ -48,6 +49,7 @@ QUESTIONS: dict[str, Question] = {
         server_name,
         start_up,
         footprint,
+        health_checks,
     )
 }
 RESULTS = generator.ROOT / "benchmarks" / "results" / "latest.json"

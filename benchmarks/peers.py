@@ -423,26 +423,23 @@ class Qanat:
     @contextmanager
     def relay(self, targets: Mapping[str, str]) -> Iterator[Relaying]:
         listen = _listen(list(targets))
-        wrapped = {}
-        if self.certificate:
-            files = f"cert={self.certificate.chain};key={self.certificate.key}"
-            wrapped = {"listen_transport": f"tls;{files}"}
         endpoints = [
-            {
-                "listen": listen[role],
-                "remote": target,
-                **wrapped,
-                **({"route": [{"sni": self.routed, "remote": target}]} if self.routed else {}),
-                "network": {
-                    "use_udp": is_udp(role),
-                    "no_tcp": is_udp(role),
-                    **self.network,
-                },
-            }
+            {"listen": listen[role], "remote": target, **self._keys(role, target)}
             for role, target in targets.items()
         ]
         with self._running(endpoints, listen) as relaying:
             yield relaying
+
+    def _keys(self, role: str, target: str) -> dict[str, object]:
+        keys: dict[str, object] = {
+            "network": {"use_udp": is_udp(role), "no_tcp": is_udp(role), **self.network}
+        }
+        if self.certificate:
+            files = f"cert={self.certificate.chain};key={self.certificate.key}"
+            keys["listen_transport"] = f"tls;{files}"
+        if self.routed:
+            keys["route"] = [{"sni": self.routed, "remote": target}]
+        return keys
 
     @contextmanager
     def relay_many(self, count: int) -> Iterator[Relaying]:
@@ -458,6 +455,21 @@ class Qanat:
         ]
         last = str(endpoints[-1]["listen"])
         with self._running(endpoints, {"tcp": last, "udp": last}) as relaying:
+            yield relaying
+
+    @contextmanager
+    def relay_checked(self, count: int, port: int, interval: float) -> Iterator[Relaying]:
+        """So many endpoints that check a remote each, no two of them the same."""
+        remotes = (f"127.1.{number // 250}.{number % 250 + 1}:{port}" for number in range(count))
+        endpoints = [
+            {
+                "listen": f"127.0.0.9:{20_000 + number}",
+                "remote": remote,
+                "network": {"check": {"interval": interval}},
+            }
+            for number, remote in enumerate(remotes)
+        ]
+        with self._running(endpoints, {"tcp": str(endpoints[-1]["listen"])}) as relaying:
             yield relaying
 
     @contextmanager
