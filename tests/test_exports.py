@@ -12,6 +12,8 @@ SOURCE = Path(qanat.__file__).parent
 
 PUBLIC = {
     "BindError",
+    "Certificate",
+    "Check",
     "Config",
     "ConfigError",
     "ControlError",
@@ -21,6 +23,8 @@ PUBLIC = {
     "EngineClosed",
     "Flow",
     "Limits",
+    "ListenTls",
+    "ListenTransport",
     "Loaded",
     "Log",
     "Network",
@@ -29,9 +33,13 @@ PUBLIC = {
     "QanatError",
     "Relay",
     "RelayStateError",
+    "RemoteTls",
+    "RemoteTransport",
     "Report",
+    "Route",
     "RunningEndpoint",
     "Stats",
+    "WebSocket",
     "__version__",
     "load",
 }

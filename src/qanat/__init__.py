@@ -21,7 +21,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from qanat.config.load import Loaded, load
-    from qanat.config.models import Config, Dns, Endpoint, Limits, Log, Network
+    from qanat.config.models import (
+        Certificate,
+        Check,
+        Config,
+        Dns,
+        Endpoint,
+        Limits,
+        ListenTls,
+        ListenTransport,
+        Log,
+        Network,
+        RemoteTls,
+        RemoteTransport,
+        Route,
+        WebSocket,
+    )
     from qanat.errors import (
         BindError,
         ConfigError,
@@ -42,6 +57,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BindError",
+    "Certificate",
+    "Check",
     "Config",
     "ConfigError",
     "ControlError",
@@ -51,6 +68,8 @@ __all__ = [
     "EngineClosed",
     "Flow",
     "Limits",
+    "ListenTls",
+    "ListenTransport",
     "Loaded",
     "Log",
     "Network",
@@ -59,16 +78,35 @@ __all__ = [
     "QanatError",
     "Relay",
     "RelayStateError",
+    "RemoteTls",
+    "RemoteTransport",
     "Report",
+    "Route",
     "RunningEndpoint",
     "Stats",
+    "WebSocket",
     "__version__",
     "load",
 ]
 
 _HOMES = {
     "qanat.config.load": ("Loaded", "load"),
-    "qanat.config.models": ("Config", "Dns", "Endpoint", "Limits", "Log", "Network"),
+    "qanat.config.models": (
+        "Certificate",
+        "Check",
+        "Config",
+        "Dns",
+        "Endpoint",
+        "Limits",
+        "ListenTls",
+        "ListenTransport",
+        "Log",
+        "Network",
+        "RemoteTls",
+        "RemoteTransport",
+        "Route",
+        "WebSocket",
+    ),
     "qanat.errors": (
         "BindError",
         "ConfigError",
