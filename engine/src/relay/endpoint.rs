@@ -15,6 +15,7 @@ use crate::relay::health::pool::{self, Pool};
 use crate::relay::hook::Hook;
 use crate::relay::listener::Listener;
 use crate::relay::route::Rule;
+use crate::relay::uot;
 use crate::relay::wrap::Wraps;
 use crate::resolve::Resolver;
 use crate::shared::{Endpoint, Shared, Totals};
@@ -133,7 +134,7 @@ impl Route {
     /// What the former route of the endpoint knows of its remotes stays known.
     pub fn succeed(plan: EndpointPlan, former: Option<&Self>) -> Result<Arc<Self>, PlanError> {
         let listen = parse_addr("listen", &plan.listen)?;
-        refuse_what_is_missing(&plan)?;
+        uot::check(&plan)?;
         let mut targets: Vec<_> = plan.remotes.iter().map(Target::new).collect();
         if targets.is_empty() {
             return Err(PlanError {
@@ -217,28 +218,6 @@ fn has_steps(plan: &EndpointPlan) -> bool {
         || pool::is_of_interest(plan)
         || plan.routing.is_some()
         || plan.hook.is_some()
-}
-
-/// Nothing that a plan asks for is left out silently.
-fn refuse_what_is_missing(plan: &EndpointPlan) -> Result<(), PlanError> {
-    let missing = [
-        (
-            "listen_transport.uot",
-            plan.listen_transport.as_ref().is_some_and(|t| t.uot),
-        ),
-        (
-            "remote_transport.uot",
-            plan.remote_transport.as_ref().is_some_and(|t| t.uot),
-        ),
-    ];
-    match missing.into_iter().find(|(_, asked)| *asked) {
-        None => Ok(()),
-        Some((field, _)) => Err(PlanError {
-            field,
-            value: "...".to_owned(),
-            why: "not supported yet".to_owned(),
-        }),
-    }
 }
 
 fn parse_addr(field: &'static str, text: &str) -> Result<SocketAddr, PlanError> {

@@ -13,6 +13,7 @@ pub mod road;
 pub mod route;
 pub mod tcp;
 pub mod udp;
+pub mod uot;
 pub mod websocket;
 pub mod wrap;
 pub mod young;

@@ -72,7 +72,7 @@ fn refused(why: String) -> Stop {
 }
 
 /// Tells the target who the client is, before anything else.
-pub async fn send(walk: &Walk, client: &Io, target: &Io) -> Result<(), Stop> {
+pub async fn send(walk: &Walk, client: Option<&Io>, target: &Io) -> Result<(), Stop> {
     let version = walk.flow.route.plan.proxy.send;
     if version == 0 {
         return Ok(());
@@ -84,7 +84,7 @@ pub async fn send(walk: &Walk, client: &Io, target: &Io) -> Result<(), Stop> {
         .unwrap_or_else(|| Addresses {
             source: walk.flow.client,
             destination: client
-                .local_addr()
+                .map_or(walk.flow.endpoint.shared.udp_addr, Io::local_addr)
                 .unwrap_or_else(|| unspecified(walk.flow.client)),
         });
     let bytes = if version == 1 {

@@ -37,7 +37,7 @@ pub fn client_ip(flow: &Flow) -> IpAddr {
 /// Connects to where the flow is to go, within the time that is left since accept, and says there
 /// what has to be said before the client's first byte. The client's leg is not touched, so that
 /// all of it can be done once more with another remote.
-pub async fn reach(walk: &Walk, client: &Io, aim: Aim) -> Result<Leg, Stop> {
+pub async fn reach(walk: &Walk, client: Option<&Io>, aim: Aim) -> Result<Leg, Stop> {
     let Walk { worker, flow, .. } = walk;
     let until = flow
         .route
@@ -147,7 +147,7 @@ pub fn is_to_blame(error: &DialError) -> bool {
 /// All addresses of the flow's present target.
 async fn attempt(
     walk: &Walk,
-    client: &Io,
+    client: Option<&Io>,
     until: Option<Instant>,
 ) -> Result<(Io, SocketAddr), Miss> {
     let Walk { worker, flow, task } = walk;
@@ -155,7 +155,7 @@ async fn attempt(
     let mut dial = Dial::new(worker, *task, &flow.route, flow.target()).map_err(Miss::from)?;
     let mut deadline = Sleep::new(worker, until);
     poll_fn(|cx| {
-        if client.is(ready::ERROR) {
+        if client.is_some_and(|client| client.is(ready::ERROR)) {
             return Poll::Ready(Err(Miss::Client));
         }
         let state = if dial.is_resolving() {
@@ -182,7 +182,7 @@ async fn attempt(
 }
 
 /// What comes before the client's first byte: the PROXY header, and the transport's handshake.
-async fn greet(walk: &Walk, client: &Io, io: Io) -> Result<Leg, Miss> {
+async fn greet(walk: &Walk, client: Option<&Io>, io: Io) -> Result<Leg, Miss> {
     let greeted = match proxy::send(walk, client, &io).await {
         Ok(()) => wrap::target(walk, Leg::Plain(io), client).await,
         Err(stop) => Err(stop),

@@ -14,6 +14,7 @@ use super::hook;
 use super::proxy;
 use super::reach::reach;
 use super::route;
+use super::uot;
 use super::wrap;
 use crate::flow::reason::Reason;
 use crate::flow::table::{Flow, State};
@@ -82,7 +83,7 @@ impl Leg {
         }
     }
 
-    fn into_stream(self) -> Box<dyn Stream> {
+    pub fn into_stream(self) -> Box<dyn Stream> {
         match self {
             Self::Plain(io) => Box::new(Plain(io)),
             Self::Wrapped(stream) => stream,
@@ -121,8 +122,11 @@ async fn steps(walk: &Walk, client: Io) -> Result<(Leg, Leg), Stop> {
         None => route::choose(walk, &client).await?,
     };
     let client = wrap::client(walk, Leg::Plain(client)).await?;
+    if uot::unwraps(&walk.flow.route.plan) {
+        return Err(uot::serve(walk, client, aim).await);
+    }
     // With the PROXY header and the transport towards the target.
-    let target = reach(walk, client.io(), aim).await?;
+    let target = reach(walk, Some(client.io()), aim).await?;
     Ok((client, target))
 }
 

@@ -5,7 +5,6 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use super::reach::missed;
 use super::road::{Leg, Stop, Walk};
 use crate::flow::reason::Reason;
 use crate::flow::table::State;
@@ -29,7 +28,7 @@ pub async fn accept(walk: &Walk, leg: Leg) -> Result<Leg, Stop> {
 }
 
 /// Wraps the target's leg. `client` is watched meanwhile: without it there is nobody to work for.
-pub async fn connect(walk: &Walk, leg: Leg, client: &Io) -> Result<Leg, Stop> {
+pub async fn connect(walk: &Walk, leg: Leg, client: Option<&Io>) -> Result<Leg, Stop> {
     let remote = walk.flow.route.plan.remote_transport.as_ref();
     let Some(plan) = remote.and_then(|remote| remote.ws.as_ref()) else {
         return Ok(leg);
@@ -63,20 +62,15 @@ async fn connect_over<S: Stream + 'static>(
     walk: &Walk,
     plan: &WebSocketPlan,
     inner: S,
-    client: &Io,
+    client: Option<&Io>,
 ) -> Result<Leg, Stop> {
     let mut shaking = Shaking::client(inner, plan);
     let limit = walk.flow.route.wraps.target_timeout;
-    match shake(walk, &mut shaking, limit, Some(client)).await {
+    match shake(walk, &mut shaking, limit, client).await {
         Ok(()) => Ok(Leg::Wrapped(Box::new(shaking.finish(&walk.worker)))),
         Err(stuck) => {
             let reasons = (Reason::TargetHandshakeFailed, Reason::TargetReset);
-            let stop = stop(stuck, shaking, reasons, "target", limit);
-            if stop.reason != Reason::ClientReset {
-                let why = stop.detail.as_deref().unwrap_or(stop.reason.name());
-                missed(&walk.worker, &walk.flow, why);
-            }
-            Err(stop)
+            Err(stop(stuck, shaking, reasons, "target", limit))
         }
     }
 }

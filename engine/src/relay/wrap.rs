@@ -64,7 +64,7 @@ pub async fn client(walk: &Walk, leg: Leg) -> Result<Leg, Stop> {
 }
 
 /// Wraps the target's leg. `client` is watched meanwhile: without it there is nobody to work for.
-pub async fn target(walk: &Walk, leg: Leg, client: &Io) -> Result<Leg, Stop> {
+pub async fn target(walk: &Walk, leg: Leg, client: Option<&Io>) -> Result<Leg, Stop> {
     let leg = match (&walk.flow.route.wraps.connect, leg) {
         (Some(connector), Leg::Plain(io)) => {
             Leg::Wrapped(Box::new(connect_tls(walk, connector, io, client).await?))
@@ -104,7 +104,12 @@ async fn accept_tls(walk: &Walk, acceptor: &Acceptor, io: Io) -> Result<Tls, Sto
     }
 }
 
-async fn connect_tls(walk: &Walk, connector: &Connector, io: Io, client: &Io) -> Result<Tls, Stop> {
+async fn connect_tls(
+    walk: &Walk,
+    connector: &Connector,
+    io: Io,
+    client: Option<&Io>,
+) -> Result<Tls, Stop> {
     let failed = |fault| {
         stop(
             Reason::TargetHandshakeFailed,
@@ -117,7 +122,7 @@ async fn connect_tls(walk: &Walk, connector: &Connector, io: Io, client: &Io) ->
     let mut tls = Tls::client(io, config, connector.name.clone()).map_err(failed)?;
     walk.flow.state.set(State::Handshake);
     let limit = walk.flow.route.wraps.target_timeout;
-    match shake(walk, &mut tls, limit, Some(client)).await {
+    match shake(walk, &mut tls, limit, client).await {
         Ok(()) => {
             walk.flow.tls.borrow_mut().target = Some(tls.handshake());
             walk.flow.state.set(State::Open);

@@ -5,6 +5,7 @@
 
 pub mod proxy;
 pub mod tls;
+pub mod uot;
 pub mod ws;
 
 use std::io::{self, IoSlice};

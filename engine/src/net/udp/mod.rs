@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd, RawFd};
 
 pub use self::inbound::{Arrival, Inbound};
-pub use self::outbound::{Fate, Outbound, send_to};
+pub use self::outbound::{Fate, Outbound, send_from, send_to};
 use super::addr::unmapped;
 use super::socket::{connect, get, set};
 

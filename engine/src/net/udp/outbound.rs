@@ -272,6 +272,22 @@ pub fn send_to(fd: RawFd, to: &RawAddr, datagram: &[u8]) -> io::Result<()> {
     send_one(fd, &mut head, datagram)
 }
 
+/// Sends one datagram from an address of ours, where it matters which.
+pub fn send_from(
+    fd: RawFd,
+    to: &RawAddr,
+    local: Option<Local>,
+    datagram: &[u8],
+) -> io::Result<()> {
+    let mut head = empty_head().msg_hdr;
+    head.msg_name = to.as_ptr().cast_mut().cast();
+    head.msg_namelen = to.len;
+    let mut control = Control::default();
+    let v4 = to.get().is_some_and(|to| to.is_ipv4());
+    write_control(&mut head, &mut control, v4, local, None);
+    send_one(fd, &mut head, datagram)
+}
+
 fn send_one(fd: RawFd, head: &mut libc::msghdr, datagram: &[u8]) -> io::Result<()> {
     let mut iov = libc::iovec {
         iov_base: datagram.as_ptr().cast_mut().cast(),

@@ -11,6 +11,7 @@ use slab::Slab;
 
 use super::pace::Pace;
 use super::recency::Recency;
+use super::tunnel::Tunnel;
 use crate::flow::limits::Gate;
 use crate::flow::table::Flow;
 use crate::net::addr::RawAddr;
@@ -43,6 +44,8 @@ pub enum Leg {
         peer: SocketAddr,
         to: RawAddr,
     },
+    /// Datagrams go through a stream.
+    Stream(Rc<Tunnel>),
 }
 
 /// How many datagrams to ask for at once: grows while the socket proves to hold many, so that a

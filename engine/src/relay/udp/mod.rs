@@ -11,6 +11,7 @@ mod opening;
 mod pace;
 mod recency;
 mod train;
+mod tunnel;
 mod upward;
 
 use std::cell::{Cell, RefCell};
@@ -21,7 +22,9 @@ use std::time::Duration;
 
 use self::association::{Associations, Leg};
 use self::downward::Answers;
+pub use self::opening::open_socket;
 use self::pace::Pace;
+pub use self::tunnel::{BACKLOG, READS, lost, write};
 use self::upward::Forwards;
 use super::endpoint::{LocalEndpoint, UdpSide};
 use crate::flow::reason::{Reason, Refusal};
@@ -165,6 +168,7 @@ impl UdpEndpoint {
                     endpoint.udp.refuse(Refusal::ResolveFailed);
                 }
             }
+            Leg::Stream(tunnel) => tunnel.close(worker),
         }
     }
 
@@ -316,7 +320,7 @@ impl Source for Cutter {
 }
 
 /// The count under which a datagram that could not be sent goes.
-fn refusal_of(error: &io::Error) -> Refusal {
+pub fn refusal_of(error: &io::Error) -> Refusal {
     if error.raw_os_error() == Some(libc::EMSGSIZE) {
         Refusal::TooBig
     } else if udp::is_unreachable(error) {

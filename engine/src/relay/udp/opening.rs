@@ -21,6 +21,7 @@ use crate::relay::dial::source_for;
 use crate::relay::endpoint::{LocalEndpoint, Remote, Route, Target};
 use crate::relay::health::pool::tell;
 use crate::relay::reach::missed;
+use crate::relay::uot;
 use crate::resolve::{Answer, Lookup, LookupFuture};
 use crate::runtime::{DATAGRAMS, Owner, Source, Worker};
 
@@ -57,7 +58,11 @@ impl UdpEndpoint {
         ];
         let now = worker.now();
         let mut tried = Vec::new();
+        let in_stream = uot::carries_out(&route.plan);
         let (leg, lookup) = loop {
+            if in_stream {
+                break (Self::tunnel(), None);
+            }
             let choice = route.pools[0]
                 .choose(key.client.ip(), &tried, now)
                 .ok_or(Refusal::Unreachable)?;
@@ -79,9 +84,11 @@ impl UdpEndpoint {
             passes: Vec::new(),
             at: now,
         });
-        flow.aim(*tried.last().unwrap_or(&0));
+        if !in_stream {
+            flow.aim(*tried.last().unwrap_or(&0));
+        }
         worker.shared.loads[worker.index].set(worker.table.len());
-        if lookup.is_none() {
+        if lookup.is_none() && !in_stream {
             flow.state.set(State::Open);
         }
         let id = flow.id;
@@ -94,6 +101,9 @@ impl UdpEndpoint {
         associations.add(association);
         if let Some(future) = lookup {
             self.resolve(worker, index, id, tried, future);
+        }
+        if in_stream {
+            self.dig(worker, associations, index);
         }
         self.arm(worker, endpoint, associations);
         Ok(index)
@@ -462,7 +472,7 @@ impl UdpEndpoint {
     }
 }
 
-fn open_socket(route: &Route, peer: &SocketAddr) -> io::Result<Fd> {
+pub fn open_socket(route: &Route, peer: &SocketAddr) -> io::Result<Fd> {
     let source = source_for(&route.through, peer)?;
     let fd = socket::datagram(peer)?;
     if reserve::is_reserved(&fd) {

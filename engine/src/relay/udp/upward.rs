@@ -170,6 +170,15 @@ impl UdpEndpoint {
                     }
                     associations.touch(index, worker.now());
                 }
+                Leg::Stream(tunnel) => {
+                    let bytes = buffers.up.bytes(slot);
+                    for offset in (0..bytes.len().max(1)).step_by(arrival.segment.max(1)) {
+                        let end = bytes.len().min(offset + arrival.segment);
+                        let datagram = &bytes[offset..end];
+                        tunnel.send(worker, endpoint, &association.flow, datagram);
+                    }
+                    associations.touch(index, worker.now());
+                }
             }
         }
         self.forward(worker, endpoint, associations, buffers);
