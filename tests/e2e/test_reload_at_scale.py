@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,8 @@ from tests.support.wait import wait_until
 FLOWS = 5_000
 ENDPOINTS = 1_000
 RELOADS = 100
-HOST = "127.78.0.1"
+HOST = f"127.78.{os.getpid() >> 8 & 255}.{os.getpid() & 255 or 1}"
+"""Of this process alone."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(150)]
 

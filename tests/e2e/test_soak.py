@@ -33,6 +33,9 @@ from tests.support.wait import wait_until
 SECONDS = float(os.environ.get("QANAT_SOAK_SECONDS", "25"))
 SEED = int(os.environ.get("QANAT_SOAK_SEED", str(random.SystemRandom().randrange(1 << 30))))
 CLIENTS = 16
+HOST = f"127.79.{os.getpid() >> 8 & 255}.{os.getpid() & 255 or 1}"
+"""Of this process alone, and its ports are below those that the kernel gives to clients: a target
+that is killed finds its port free when it comes back."""
 MIB = 1 << 20
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(SECONDS * 1.5 + 120)]
@@ -44,7 +47,7 @@ class Targets:
     def __init__(self, directory: Path) -> None:
         self.complaints = directory / "complaints"
         self.complaints.write_text("")
-        self.ports = [free_port() for _ in range(3)]
+        self.ports = [9_001, 9_002, 9_003]
         self._running: list[subprocess.Popen[bytes] | None] = [None, None, None]
         for number in range(3):
             self._start(number)
@@ -65,30 +68,24 @@ class Targets:
 
     def _start(self, number: int) -> None:
         port = self.ports[number]
-        words = [sys.executable, exchange.__file__, str(port), str(self.complaints)]
+        words = [sys.executable, exchange.__file__, HOST, str(port), str(self.complaints)]
         self._running[number] = subprocess.Popen(words)
         wait_until(lambda: listens(port), what="the target listens")
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-        return port
-
-
 def listens(port: int) -> bool:
     with socket.socket() as sock:
-        return sock.connect_ex(("127.0.0.1", port)) == 0
+        return sock.connect_ex((HOST, port)) == 0
 
 
 class Scene:
     """What the relay's configuration is at the moment."""
 
     def __init__(self, path: Path, targets: Targets, datagrams: str) -> None:
-        self.steady: Address = ("127.0.0.1", free_port())
-        self.mortal: Address = ("127.0.0.1", free_port())
-        self.packets: Address = ("127.0.0.1", free_port())
-        self._spare = [free_port() for _ in range(4)]
+        self.steady: Address = (HOST, 8_001)
+        self.mortal: Address = (HOST, 8_002)
+        self.packets: Address = (HOST, 8_003)
+        self._spare = [(HOST, port) for port in range(8_004, 8_008)]
         self._path = path
         self._targets = targets
         self._datagrams = datagrams
@@ -98,15 +95,15 @@ class Scene:
         """The same endpoints with another target for the mortal one, and others beside them."""
         ports = self._targets.ports
         endpoints = [
-            (self.steady, f"127.0.0.1:{ports[0]}", ""),
-            (self.mortal, f"127.0.0.1:{ports[dice.choice((1, 2))]}", ""),
+            (self.steady, f"{HOST}:{ports[0]}", ""),
+            (self.mortal, f"{HOST}:{ports[dice.choice((1, 2))]}", ""),
             (self.packets, self._datagrams, "network = {use_udp = true, no_tcp = true}"),
         ]
-        for port in self._spare:
+        for address in self._spare:
             if dice.random() < 0.5:
                 timeout = dice.randrange(1, 9)
                 network = f"network = {{idle_timeout = {timeout}}}"
-                endpoints.append((("127.0.0.1", port), f"127.0.0.1:{ports[0]}", network))
+                endpoints.append((address, f"{HOST}:{ports[0]}", network))
         fresh = self._path.with_suffix(".new")
         fresh.write_text(
             "".join(

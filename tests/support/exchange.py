@@ -1,7 +1,7 @@
 """Exchanges over one connection in which each byte is known in advance: what arrives is compared
 at its place in the stream, so that a fault shows whatever else happens to the connection.
 
-Run as a program it is a target: ``exchange.py PORT COMPLAINTS``. Each connection begins with a line
+Run as a program it is a target: ``exchange.py HOST PORT COMPLAINTS``. Each connection begins with a line
 that says what the client is going to do and wants done.
 """
 
@@ -136,9 +136,9 @@ def _hear(sock: socket.socket, wanted: int, seed: int, slow: bool) -> Outcome:
             time.sleep(0.02)
 
 
-def listen(port: int, complaints: Path) -> None:
+def listen(host: str, port: int, complaints: Path) -> None:
     """Serve for ever; what is wrong is appended to the file."""
-    listener = socket.create_server(("127.0.0.1", port), backlog=1024)
+    listener = socket.create_server((host, port), backlog=1024)
     while True:
         sock, _ = listener.accept()
         threading.Thread(target=_serve, args=(sock, complaints), daemon=True).start()
@@ -164,4 +164,4 @@ def _serve(sock: socket.socket, complaints: Path) -> None:
 
 
 if __name__ == "__main__":
-    listen(int(sys.argv[1]), Path(sys.argv[2]))
+    listen(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]))
