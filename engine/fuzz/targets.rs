@@ -14,6 +14,7 @@ use _engine::plan::{EndpointPlan, LimitsPlan, ResolverPlan};
 use _engine::relay::health::probe::{Status, status_of};
 use _engine::transport::proxy;
 use _engine::transport::tls::subject;
+use _engine::transport::uot::{Backlog, Unpacker};
 use _engine::transport::ws::{frame, head};
 use hickory_resolver::proto::op::Message;
 use hickory_resolver::system_conf::parse_resolv_conf;
@@ -21,7 +22,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 pub type Target = fn(&[u8]);
 
-pub const TARGETS: [(&str, Target); 12] = [
+pub const TARGETS: [(&str, Target); 13] = [
     ("plan_json", plan_json),
     ("kernel_address", kernel_address),
     ("gate", gate),
@@ -34,6 +35,7 @@ pub const TARGETS: [(&str, Target); 12] = [
     ("ws_head", ws_head),
     ("ws_frames", ws_frames),
     ("http_status", http_status),
+    ("uot_stream", uot_stream),
 ];
 
 /// Plans: what is taken must come back as it was.
@@ -220,4 +222,18 @@ pub fn http_status(bytes: &[u8]) {
         known = status;
     }
     assert!(bytes.len() < 13 || known != Status::Incomplete);
+}
+
+/// Datagrams in a stream: however it is cut, the same come out, and they pack to the same bytes.
+pub fn uot_stream(bytes: &[u8]) {
+    for size in [bytes.len().max(1), 1, 5] {
+        let mut unpacker = Unpacker::default();
+        let mut backlog = Backlog::new(usize::MAX);
+        for piece in bytes.chunks(size) {
+            unpacker.feed(piece, |datagram| assert!(backlog.add(datagram)));
+        }
+        let packed = backlog.waiting();
+        assert!(bytes.starts_with(packed));
+        assert_eq!(unpacker.is_inside(), packed.len() < bytes.len());
+    }
 }
