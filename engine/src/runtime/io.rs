@@ -197,6 +197,11 @@ impl Io {
         socket::shutdown_write(&self.fd);
     }
 
+    /// The task that is being polled is called once more, after others had their turn.
+    pub fn call_again(&self) {
+        self.worker.tasks.wake_current();
+    }
+
     /// Closes with a reset instead of an orderly end.
     pub fn reset(self) {
         self.doom(true);

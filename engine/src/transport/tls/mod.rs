@@ -32,6 +32,9 @@ use crate::runtime::io::{Io, Read};
 const BACKLOG: usize = SCRATCH;
 /// What a record may take on the wire.
 const RECORD: usize = 18 * 1024;
+/// Reads of the socket that may give nothing to pass on, before others get their turn: records can
+/// be empty.
+const FRUITLESS: u32 = 8;
 
 thread_local! {
     /// Where encrypted bytes are read to; what can't be decrypted at once is kept by its stream.
@@ -228,6 +231,7 @@ impl Tls {
     /// room in `out` some progress.
     fn fill(&mut self, out: &mut [u8]) -> Poll<Result<usize, Fault>> {
         let mut filled = self.drain(out);
+        let mut reads = 0;
         loop {
             if !self.staged.is_empty() && (filled < out.len() || out.is_empty()) {
                 let staged = std::mem::take(&mut self.staged);
@@ -248,6 +252,11 @@ impl Tls {
             if self.ended {
                 return Poll::Ready(Ok(0));
             }
+            if reads == FRUITLESS {
+                self.io.call_again();
+                return Poll::Pending;
+            }
+            reads += 1;
             let got = ENCRYPTED.with_borrow_mut(|buf| {
                 // No more than there is room for, a record that has partly arrived included.
                 let most = out.len().saturating_sub(RECORD).max(RECORD).min(buf.len());
