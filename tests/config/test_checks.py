@@ -219,11 +219,6 @@ def test_networks_whose_headers_nobody_reads() -> None:
             "UDP goes out as it is",
         ),
         (
-            "remote_transport: uot, network: {use_udp: true}",
-            "remote_transport",
-            "would take TCP flows for datagrams",
-        ),
-        (
             "listen_transport: 'tls;servername=a', network: {use_udp: true, no_tcp: true}",
             "listen_transport",
             "by TCP, which is off",
@@ -245,9 +240,31 @@ def test_transports_that_do_what_they_say() -> None:
     assert warnings(text) == []
 
 
-def test_a_carrier_of_datagrams_without_datagrams() -> None:
-    found = warnings(endpoints("listen: ':1', remote: 'a:1', remote_transport: 'tls;sni=a;uot'"))
-    assert [problem.message for problem in found] == [
-        "uot is for UDP: the other side would take TCP flows for datagrams",
-        "uot carries UDP, which is off",
-    ]
+@pytest.mark.parametrize(
+    ("rule", "key", "message"),
+    [
+        (
+            "remote_transport: 'tls;sni=a;uot', network: {use_udp: true}",
+            "remote_transport",
+            "would take TCP flows for datagrams",
+        ),
+        ("remote_transport: uot", "remote_transport", "would take TCP flows for datagrams"),
+        (
+            "listen_transport: uot, network: {use_udp: true, no_tcp: true}",
+            "listen_transport",
+            "by TCP, which is off",
+        ),
+    ],
+)
+def test_datagrams_in_streams_and_flows_beside_them_exclude_each_other(
+    rule: str, key: str, message: str
+) -> None:
+    (problem, *_) = errors(endpoints(f"listen: ':1', remote: 'a:1', {rule}"))
+    assert problem.startswith("x:2:")
+    assert f"endpoints[0].{key}: " in problem
+    assert message in problem
+
+
+def test_datagrams_in_streams_may_pass_as_they_are() -> None:
+    text = endpoints("listen: ':1', remote: 'a:1', listen_transport: uot, remote_transport: uot")
+    assert warnings(text) == []

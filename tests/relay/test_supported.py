@@ -35,16 +35,16 @@ WAYS: dict[str, dict[str, Any]] = {
         "remote_transport": "ws;host=a;path=/;mask=random",
     },
     "tls": {"listen_transport": "tls;servername=a", "remote_transport": "tls;sni=a;insecure"},
-    "uot": {
-        "listen_transport": "uot",
-        "remote_transport": "uot",
+    "uot": {"listen_transport": "uot", "remote_transport": "uot"},
+    "uot_towards_targets": {
+        "remote_transport": "tls;sni=a;uot",
         "network": {"use_udp": True, "no_tcp": True},
     },
     "proxy_in": {"network": {"accept_proxy": True, "accept_proxy_from": ["10.0.0.0/8"]}},
     "proxy_out": {"network": {"send_proxy": True, "send_proxy_version": 1}},
     "proxy_udp": {"network": {"send_proxy_udp": True, "use_udp": True, "no_tcp": True}},
 }
-"""By the names of the table of what is not built."""
+"""By the names of the table of what is not built, and some more."""
 
 
 @pytest.fixture

@@ -33,6 +33,7 @@ def check(config: Config, origins: Origins) -> list[Problem]:
     return [
         *_dns(config, origins),
         *_taken(config, origins),
+        *_datagrams(config, origins),
         *_Warnings(config, origins).all(),
     ]
 
@@ -99,6 +100,26 @@ def _protocols(endpoint: Endpoint) -> list[str]:
     network = endpoint.network
     names = [] if network.no_tcp else ["TCP"]
     return [*names, "UDP"] if network.use_udp else names
+
+
+def _datagrams(config: Config, origins: Origins) -> Iterator[Problem]:
+    """Carriers of datagrams at endpoints that carry something else."""
+    for number, endpoint in enumerate(config.endpoints):
+        listen, remote = endpoint.listen_wrapping, endpoint.remote_wrapping
+        framed = listen is not None and listen.uot
+        if framed and endpoint.network.no_tcp:
+            yield origins.problem(
+                ("endpoints", number, "listen_transport"),
+                "uot brings datagrams by TCP, which is off",
+                hint="no_tcp = false",
+            )
+        # What comes in frames goes out in frames as it is.
+        if remote is not None and remote.uot and not framed and not endpoint.network.no_tcp:
+            yield origins.problem(
+                ("endpoints", number, "remote_transport"),
+                "uot is for UDP: the other side would take TCP flows for datagrams",
+                hint="no_tcp = true, and use_udp = true",
+            )
 
 
 @dataclass(slots=True)
@@ -198,23 +219,12 @@ class _Warnings:
         network = endpoint.network
         if not _protocols(endpoint):
             return
-        if endpoint.listen_wrapping is not None and network.no_tcp:
+        listen = endpoint.listen_wrapping
+        if listen is not None and not listen.uot and network.no_tcp:
             self._add(number, "listen_transport", "is for clients by TCP, which is off", None, None)
         remote = endpoint.remote_wrapping
         if remote is None:
             return
-        if remote.uot and not network.no_tcp:
-            self._add(
-                number,
-                "remote_transport",
-                "uot is for UDP: the other side would take TCP flows for datagrams",
-                "no_tcp = true",
-                None,
-            )
-        if remote.uot and not network.use_udp:
-            self._add(
-                number, "remote_transport", "uot carries UDP, which is off", "use_udp = true", None
-            )
         if network.use_udp and not remote.uot:
             self._add(
                 number,
