@@ -298,6 +298,12 @@ fn changed_files_are_picked_up_and_no_flow_is_lost() {
     };
     assert!(kept.contains("certificates_kept"), "{kept}");
     assert!(kept.contains("does not belong"), "{kept}");
+    // Whoever asks for the same anew is told as often as it is asked.
+    for _ in 0..2 {
+        let again = plans::accepting(greeter(), plans::listen(&material, &["server"]));
+        let text = refused(&relay, again);
+        assert!(text.contains("does not belong"), "{text}");
+    }
     fs::rename(material.path("renewed.crt"), material.path("server.crt")).unwrap();
     eventually("the new certificate", || {
         std::thread::sleep(Duration::from_millis(100));

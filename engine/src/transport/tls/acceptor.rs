@@ -40,6 +40,8 @@ struct Current {
     config: Arc<ServerConfig>,
     files: Vec<Stamp>,
     looked: Instant,
+    /// `config` is of other files, because these can't be used.
+    useless: bool,
     memory: Memory,
 }
 
@@ -72,10 +74,10 @@ impl Acceptor {
         static MADE: shared::Shelf<TlsListenPlan, Acceptor> = shared::Shelf::new();
         let acceptor = MADE.get(plan, || Self::new(plan))?;
         // Whoever asks again for the same plan wants what the files say now.
-        if let Some(News::Kept(why)) = acceptor.look(Instant::now(), Duration::ZERO) {
-            return Err(wrong(TLS, "...", why));
+        match acceptor.look(Instant::now(), Duration::ZERO) {
+            Some(Err(error)) => Err(error),
+            _ => Ok(acceptor),
         }
-        Ok(acceptor)
     }
 
     fn new(plan: &TlsListenPlan) -> Result<Self, PlanError> {
@@ -87,6 +89,7 @@ impl Acceptor {
                 config: configure(plan, &memory)?,
                 files,
                 looked: Instant::now(),
+                useless: false,
                 memory,
             }),
         })
@@ -94,24 +97,31 @@ impl Acceptor {
 
     /// The configuration for one handshake, of files as they were a moment ago.
     pub fn config(&self, now: Instant) -> (Arc<ServerConfig>, Option<News>) {
-        let news = self.look(now, LOOK_EVERY);
+        let news = self.look(now, LOOK_EVERY).map(|looked| match looked {
+            Ok(names) => News::Renewed(format!("serves what is now in {names}")),
+            Err(error) => News::Kept(format!(
+                "keeps the certificates it has, since the new ones can't be used: {error}"
+            )),
+        });
         (Arc::clone(&self.lock().config), news)
     }
 
-    /// Reads the files again if they have changed, and if the last look is long enough ago.
-    fn look(&self, now: Instant, every: Duration) -> Option<News> {
+    /// Reads the files again if they have changed, and if the last look is long enough ago: which
+    /// ones have changed, or why they are of no use.
+    fn look(&self, now: Instant, every: Duration) -> Option<Result<String, PlanError>> {
         let mut current = self.lock();
         if current.files.is_empty() || now.saturating_duration_since(current.looked) < every {
             return None;
         }
         current.looked = now;
         let files = stamps(&self.plan);
-        if files == current.files {
+        // Files that were of no use are told once to those who come by, and to all who ask.
+        if files == current.files && !(current.useless && every.is_zero()) {
             return None;
         }
         let changed = changed(&current.files, &files);
         let ca = self.plan.client_ca.as_deref();
-        let memory = match ca.is_some_and(|ca| changed.contains(&ca)) {
+        let memory = match ca.is_some_and(|ca| current.useless || changed.contains(&ca)) {
             true => Memory::new(),
             false => Ok(current.memory.clone()),
         };
@@ -119,16 +129,12 @@ impl Acceptor {
         let names = changed.join(", ");
         // Either way these files were looked at: the next change is what matters.
         current.files = files;
-        match made {
-            Ok((config, memory)) => {
-                current.config = config;
-                current.memory = memory;
-                Some(News::Renewed(format!("serves what is now in {names}")))
-            }
-            Err(error) => Some(News::Kept(format!(
-                "keeps the certificates it has, since the new ones can't be used: {error}"
-            ))),
-        }
+        current.useless = made.is_err();
+        Some(made.map(|(config, memory)| {
+            current.config = config;
+            current.memory = memory;
+            names
+        }))
     }
 
     fn lock(&self) -> MutexGuard<'_, Current> {
