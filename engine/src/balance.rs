@@ -241,7 +241,7 @@ impl Dice {
     /// Any time from zero to this one.
     pub fn part_of(&self, time: Duration) -> Duration {
         let part = self.roll() >> 32;
-        Duration::from_nanos((time.as_nanos() * u128::from(part) >> 32) as u64)
+        Duration::from_nanos(((time.as_nanos() * u128::from(part)) >> 32) as u64)
     }
 
     /// True as often as `share` is of the whole.

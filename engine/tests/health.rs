@@ -110,8 +110,8 @@ struct Silent {
 
 impl Silent {
     fn new() -> Self {
-        // SAFETY: plain arguments; the listener is ours.
         let (listener, addr) = target();
+        // SAFETY: plain arguments; the listener is ours.
         let result = unsafe { libc::listen(std::os::fd::AsRawFd::as_raw_fd(&listener), 0) };
         assert_eq!(result, 0);
         let mut waiting = Vec::new();
