@@ -14,7 +14,6 @@ __all__ = ["UNBUILT", "needs"]
 
 UNBUILT: Final[dict[str, str]] = {
     "hooks": "hooks are",
-    "uot": "carrying UDP in a stream is",
 }
 
 
