@@ -1,10 +1,11 @@
 import shutil
 import socket
+from pathlib import Path
 
 import pytest
 
 from benchmarks.failure import BenchmarkError
-from benchmarks.peers import Direct, Haproxy, Nginx, Qanat, free_port, run
+from benchmarks.peers import Certificate, Direct, Haproxy, Nginx, Qanat, free_port, run
 
 TARGETS = {"echo": "127.0.0.1:1", "udp-echo": "127.0.0.1:2"}
 LISTEN = {"echo": "127.0.0.1:3", "udp-echo": "127.0.0.1:4"}
@@ -23,6 +24,17 @@ def test_haproxy_asks_for_no_more_than_it_may_have() -> None:
     assert "option splice-auto" in text
     assert "bind 127.0.0.1:3" in text
     assert 0 < Haproxy.most_connections() <= 7_000
+
+
+def test_a_certificate_makes_them_terminate_tls() -> None:
+    certificate = Certificate(Path("/c.pem"), Path("/k.pem"), Path("/both.pem"))
+    targets, listen = {"echo": "127.0.0.1:1"}, {"echo": "127.0.0.1:3"}
+    text = Nginx(certificate=certificate).configuration(targets, listen)
+    assert "listen 127.0.0.1:3 ssl reuseport" in text
+    assert "ssl_certificate_key /k.pem;" in text
+    text = Haproxy(certificate=certificate).configuration(targets, listen)
+    assert "bind 127.0.0.1:3 ssl crt /both.pem" in text
+    assert "ssl" not in Haproxy().configuration(targets, listen)
 
 
 def test_direct_is_the_target_itself() -> None:
