@@ -41,8 +41,8 @@ def test_accepts(values: dict[str, Any]) -> None:
     ("values", "message"),
     [
         ({"kind": "ping"}, "must be one of off, tcp, tls, http or udp"),
-        ({"interval": 0}, "must be above 0 and at most 86400"),
-        ({"timeout": -1}, "must be above 0"),
+        ({"interval": 0}, "must be a number from 0.001 to 86400"),
+        ({"timeout": -1}, "must be a number from 0.001"),
         ({"interval": "5s"}, "must be a number"),
         ({"rise": 0}, "from 1 to 100"),
         ({"fall": 101}, "from 1 to 100"),

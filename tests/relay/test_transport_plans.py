@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from qanat.config.models import Certificate, ListenTls, ListenTransport, RemoteTls, RemoteTransport
 from qanat.config.models import WebSocket as Ws
 from qanat.plan import (
@@ -147,3 +149,14 @@ def test_keys_are_held_against_their_certificates() -> None:
 def test_what_names_no_file_needs_none() -> None:
     assert list(wrong_listen_files(ListenTls(servername="a"), Wrong())) == []
     assert list(wrong_remote_files(RemoteTls(sni="a"), Wrong())) == []
+
+
+@pytest.mark.parametrize(
+    ("written", "planned"),
+    [("bücher.example", "xn--bcher-kva.example"), ("[2001:db8::1]", "2001:db8::1"), ("A.b", "A.b")],
+)
+def test_names_have_the_form_that_goes_over_the_wire(written: str, planned: str) -> None:
+    sending = remote_plan(RemoteTransport(tls=RemoteTls(sni=written)), 1.0).tls
+    listening = listen_plan(ListenTransport(tls=ListenTls(servername=written)), 1.0).tls
+    assert sending is not None and sending.sni == planned
+    assert listening is not None and listening.self_signed == planned

@@ -103,9 +103,6 @@ def _words_for(
             return f"must be {_range(field, 'a whole number')}{_found(value)}", _as_whole(value)
         case "float_type" | "finite_number":
             return f"must be {_range(field, 'a number')}{_found(value)}", _as_number(value)
-        case "greater_than":
-            _, high = _bounds(field)
-            return f"must be above {context['gt']:g}{f' and at most {high}' if high else ''}", None
         case "greater_than_equal" | "less_than_equal":
             whole = field is None or field.annotation is not float
             return f"must be {_range(field, 'a whole number' if whole else 'a number')}", None
@@ -154,7 +151,7 @@ def _range(field: FieldInfo | None, what: str) -> str:
     return what
 
 
-def _bounds(field: FieldInfo | None) -> tuple[int | None, int | None]:
+def _bounds(field: FieldInfo | None) -> tuple[float | None, float | None]:
     low = high = None
     for part in () if field is None else _metadata(field):
         low = getattr(part, "ge", low)

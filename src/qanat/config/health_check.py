@@ -13,6 +13,7 @@ from qanat.config.table import Model
 __all__ = ["MOST_BYTES", "Check"]
 
 MOST_BYTES: Final = 1024
+SHORTEST: Final = 0.001
 LONGEST: Final = 86_400
 
 _OF_KIND: Final = {
@@ -45,7 +46,7 @@ def _host(text: str) -> str:
 
 
 _Octets = Annotated[StrictStr, AfterValidator(_octets)]
-_Time = Annotated[StrictFloat, Field(gt=0, le=LONGEST, allow_inf_nan=False)]
+_Time = Annotated[StrictFloat, Field(ge=SHORTEST, le=LONGEST, allow_inf_nan=False)]
 _Count = Annotated[StrictInt, Field(ge=1, le=100)]
 _Status = Annotated[StrictInt, Field(ge=100, le=599)]
 

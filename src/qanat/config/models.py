@@ -342,7 +342,9 @@ class Endpoint(Model):
 
     hook: Hook | None = None
     """A Python function that decides about each flow: `module:function`, or the path of a file, as
-    `/etc/qanat/hooks.py:function`. Without a function's name a file's `decide` is asked."""
+    `/etc/qanat/hooks.py:function`. Without a function's name a file's `decide` is asked. It lets
+    flows in, refuses them, or chooses their remote; with `balance` or `failover` it does not
+    choose."""
 
     hook_first_bytes: Annotated[StrictInt, Field(ge=0, le=65_536)] = 0
     """How many of the client's first bytes the hook is shown; 0 asks it at once."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
+from qanat.config.address import parse_host
 from qanat.config.models import ListenTls, ListenTransport, RemoteTls, RemoteTransport, WebSocket
 from qanat.plan import (
     CertificatePlan,
@@ -81,7 +82,7 @@ def _listen_tls(tls: ListenTls) -> TlsListenPlan:
     )
     return TlsListenPlan(
         certificates=chains,
-        self_signed=None if chains else tls.servername,
+        self_signed=None if chains or tls.servername is None else _name(tls.servername),
         alpn=tuple(tls.alpn),
         client_ca=tls.client_ca,
         client_optional=tls.client_optional,
@@ -91,7 +92,7 @@ def _listen_tls(tls: ListenTls) -> TlsListenPlan:
 
 def _remote_tls(tls: RemoteTls) -> TlsSendPlan:
     return TlsSendPlan(
-        sni=tls.sni,
+        sni=_name(tls.sni),
         alpn=tuple(tls.alpn),
         insecure=tls.insecure,
         ca=tls.ca,
@@ -99,6 +100,11 @@ def _remote_tls(tls: RemoteTls) -> TlsSendPlan:
         key=tls.key,
         key_log=tls.key_log,
     )
+
+
+def _name(text: str) -> str:
+    """In the form that goes over the wire: without brackets, and other scripts as punycode."""
+    return str(parse_host(text))
 
 
 def _web_socket(ws: WebSocket | None) -> WebSocketPlan | None:
