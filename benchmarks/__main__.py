@@ -26,6 +26,7 @@ from benchmarks import (
     tls_handshake,
     udp_blast,
     udp_pingpong,
+    ws_pair,
 )
 from benchmarks.failure import BenchmarkError
 from benchmarks.peers import PEERS, Direct, Haproxy, Nginx, Peer, Qanat, Socat
@@ -47,6 +48,7 @@ QUESTIONS: dict[str, Question] = {
         tls_handshake,
         proxy_protocol,
         server_name,
+        ws_pair,
         start_up,
         footprint,
         health_checks,

@@ -389,6 +389,8 @@ class Qanat:
     """To terminate TLS with."""
     network: Mapping[str, bool] = field(default_factory=dict)
     """More keys of every endpoint's ``network``."""
+    transports: Mapping[str, str] = field(default_factory=dict)
+    """``listen_transport`` and ``remote_transport`` of every endpoint."""
     routed: str | None = None
     """Look for this name in every ClientHello, and go on to the same target."""
 
@@ -437,6 +439,7 @@ class Qanat:
         if self.certificate:
             files = f"cert={self.certificate.chain};key={self.certificate.key}"
             keys["listen_transport"] = f"tls;{files}"
+        keys |= self.transports
         if self.routed:
             keys["route"] = [{"sni": self.routed, "remote": target}]
         return keys
