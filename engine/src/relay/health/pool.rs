@@ -313,3 +313,129 @@ pub fn tell(shared: &Shared, endpoint: &Endpoint, target: &str, change: Option<C
     let group = endpoint.group.id;
     shared.events.announce(group, &endpoint.id, code, &text);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::standing::State;
+    use super::*;
+    use crate::plan::RemotePlan;
+    use crate::relay::endpoint::Route;
+
+    const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    fn plan(balance: Balance, remotes: u16) -> EndpointPlan {
+        let mut plan = EndpointPlan::new("test", "127.0.0.1:0", "127.0.0.1", 1);
+        plan.remotes = (1..=remotes)
+            .map(|port| RemotePlan {
+                host: "127.0.0.1".to_owned(),
+                port,
+            })
+            .collect();
+        plan.balance = balance;
+        plan.health.failover = true;
+        plan
+    }
+
+    /// How many of so many flows go to each.
+    fn spread(pool: &Pool, now: Instant, flows: usize) -> Vec<usize> {
+        let mut count = vec![0; pool.members.len()];
+        for _ in 0..flows {
+            count[pool.choose(CLIENT, &[], now).expect("a remote")] += 1;
+        }
+        count
+    }
+
+    #[test]
+    fn a_returning_remote_gets_one_flow_and_then_more_and_more() {
+        for balance in [Balance::Roundrobin, Balance::Failover] {
+            let route = Route::prepare(plan(balance, 2)).expect("plan");
+            let pool = &route.pools[0];
+            let now = Instant::now();
+            assert!(pool.succeeded(1, now).is_none());
+            assert!(pool.failed(0, "refused", now).is_none());
+            assert!(pool.failed(0, "refused", now).is_some());
+            assert_eq!(spread(pool, now, 100), [0, 100]);
+            let later = now + Duration::from_secs(120);
+            assert_eq!(spread(pool, later, 100), [1, 99], "{balance:?}");
+            assert!(pool.succeeded(0, later).is_some());
+            let whole = if balance == Balance::Failover {
+                1.0
+            } else {
+                0.5
+            };
+            for (seconds, share) in [(0, 0.1), (5, 0.5), (9, 0.9), (10, 1.0)] {
+                let flows = spread(pool, later + Duration::from_secs(seconds), 10_000);
+                let got = flows[0] as f64 / 10_000.0;
+                assert!((got - share * whole).abs() < 0.03, "{balance:?}: {flows:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_tried_are_not_tried_again_and_the_down_come_last() {
+        let route = Route::prepare(plan(Balance::Failover, 3)).expect("plan");
+        let pool = &route.pools[0];
+        let now = Instant::now();
+        for _ in 0..2 {
+            pool.failed(0, "refused", now);
+        }
+        assert_eq!(pool.choose(CLIENT, &[], now), Some(1));
+        assert_eq!(pool.choose(CLIENT, &[1], now), Some(2));
+        assert_eq!(pool.choose(CLIENT, &[1, 2], now), Some(0));
+        assert_eq!(pool.choose(CLIENT, &[1, 2, 0], now), None);
+        assert_eq!(pool.untried(&[1]), 2);
+    }
+
+    #[test]
+    fn a_weight_of_nothing_gets_nothing_even_when_all_are_down() {
+        let mut plan = plan(Balance::Roundrobin, 3);
+        plan.weights = vec![1, 0, 1];
+        let route = Route::prepare(plan).expect("plan");
+        let pool = &route.pools[0];
+        let now = Instant::now();
+        assert_eq!(spread(pool, now, 100), [50, 0, 50]);
+        for target in [0, 0, 2, 2] {
+            pool.failed(target, "refused", now);
+        }
+        assert_eq!(spread(pool, now, 100), [50, 0, 50]);
+        assert_eq!(pool.untried(&[0, 2]), 0);
+    }
+
+    #[test]
+    fn a_reload_keeps_the_turn_and_what_is_known() {
+        let first = Route::prepare(plan(Balance::Roundrobin, 3)).expect("plan");
+        let now = Instant::now();
+        assert_eq!(first.pools[0].choose(CLIENT, &[], now), Some(0));
+        let again = plan(Balance::Roundrobin, 3);
+        let second = Route::succeed(again, Some(&first)).expect("plan");
+        assert_eq!(second.pools[0].choose(CLIENT, &[], now), Some(1));
+        for _ in 0..2 {
+            second.pools[0].failed(1, "refused", now);
+        }
+        let mut fewer = plan(Balance::Iphash, 3);
+        fewer.remotes.remove(0);
+        let third = Route::succeed(fewer, Some(&second)).expect("plan");
+        let states: Vec<_> = third.pools[0]
+            .reports(now)
+            .map(|(_, report)| report.state)
+            .collect();
+        assert_eq!(states, [State::Down, State::Unknown]);
+    }
+
+    #[test]
+    fn an_association_leaves_only_for_one_that_is_better() {
+        let route = Route::prepare(plan(Balance::Roundrobin, 2)).expect("plan");
+        let pool = &route.pools[0];
+        let now = Instant::now();
+        assert!(!pool.is_to_be_left(0, now));
+        for _ in 0..2 {
+            pool.failed(0, "port unreachable", now);
+        }
+        assert!(pool.is_to_be_left(0, now));
+        assert!(!pool.is_to_be_left(1, now));
+        for _ in 0..2 {
+            pool.failed(1, "port unreachable", now);
+        }
+        assert!(!pool.is_to_be_left(0, now));
+    }
+}
