@@ -354,11 +354,21 @@ impl Stream for Tls {
     }
 
     fn write(&mut self, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.write_vectored(&[IoSlice::new(buf)])
+    }
+
+    /// In common records, and with one call.
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         loop {
-            let accepted = self.conn.writer().write(buf)?;
+            let accepted = match bufs {
+                [buf] => self.conn.writer().write(buf)?,
+                _ => self.conn.writer().write_vectored(bufs)?,
+            };
             match self.push() {
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                _ if accepted > 0 || buf.is_empty() => return Poll::Ready(Ok(accepted)),
+                _ if accepted > 0 || bufs.iter().all(|buf| buf.is_empty()) => {
+                    return Poll::Ready(Ok(accepted));
+                }
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(())) => {}
             }
