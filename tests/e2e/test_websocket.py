@@ -296,10 +296,22 @@ def test_a_page_in_a_browser_talks_to_the_target(
 # Our own two ends
 
 
-@pytest.mark.parametrize("mask", ["", ";mask=random"], ids=["zero", "random"])
-def test_two_of_ours_carry_any_size_both_ways(start: Start, target: Target, mask: str) -> None:
-    exit_ = listening(start, target.address)
-    entry = sending(start, f"127.0.0.1:{exit_.address[1]}", WS + mask)
+PAIRS = {
+    "ws": (WS, WS),
+    "ws, random mask": (WS, f"{WS};mask=random"),
+    "wss": (f"tls;servername=a;{WS}", f"{WS};tls;sni=a;insecure"),
+}
+
+
+@pytest.fixture(params=PAIRS)
+def entry(request: pytest.FixtureRequest, start: Start, target: Target) -> RelayProcess:
+    """A relay in front of another one, with the target behind."""
+    listen, remote = PAIRS[request.param]
+    exit_ = start("-l", "127.0.0.1:0", "-r", target.address, "--listen-transport", listen)
+    return sending(start, f"127.0.0.1:{exit_.address[1]}", remote)
+
+
+def test_two_of_ours_carry_any_size_both_ways(entry: RelayProcess, target: Target) -> None:
     for size in SIZES:
         with flow(entry.address, target) as (client, server):
             done = beside(client.sendall, pattern(size))
@@ -316,9 +328,9 @@ def test_two_of_ours_carry_any_size_both_ways(start: Start, target: Target, mask
     assert all(record["reason"] == "client_closed" for record in entry.wait_ended(3))
 
 
-def test_two_of_ours_let_the_server_speak_and_leave_first(start: Start, target: Target) -> None:
-    exit_ = listening(start, target.address)
-    entry = sending(start, f"127.0.0.1:{exit_.address[1]}")
+def test_two_of_ours_let_the_server_speak_and_leave_first(
+    entry: RelayProcess, target: Target
+) -> None:
     with flow(entry.address, target) as (client, server):
         server.sendall(b"220 ready\r\n")
         assert hear(client, 11) == b"220 ready\r\n"
@@ -328,4 +340,3 @@ def test_two_of_ours_let_the_server_speak_and_leave_first(start: Start, target: 
         end_writing(client)
         assert read_to_end(server) == b"i still speak"
     assert entry.end_of_flow()["reason"] == "target_closed"
-    assert exit_.end_of_flow()["reason"] == "target_closed"
