@@ -186,8 +186,10 @@ impl<S: Stream> Ws<S> {
         self.ping = None;
     }
 
+    /// One answer at a time: who sends pings and reads no answers gets only the last one.
     fn answer_ping(&mut self) {
         if self.owed == 0
+            && self.first.is_empty()
             && let Some(ping) = self.ping.take()
         {
             let frame = frame::control(Opcode::Pong, ping.bytes(), self.keys.next());
