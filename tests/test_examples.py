@@ -142,6 +142,44 @@ def test_threads() -> None:
     assert out.endswith("1 in all\n")
 
 
+def test_hook_by_network() -> None:
+    for network, greeting in (("127.0.0.0/8", b"2"), ("192.0.2.0/24", b"1")):
+        with (
+            echo_server(b"1") as first,
+            echo_server(b"2") as second,
+            started(
+                "hook_by_network.py", f"127.0.0.1:{first}", f"127.0.0.1:{second}", network
+            ) as example,
+        ):
+            with connect(line(example)) as client:
+                assert client.recv(1) == greeting
+            target = second if greeting == b"2" else first
+            assert line(example).endswith(f" -> 127.0.0.1:{target}: client_closed")
+            example.send_signal(signal.SIGINT)
+            assert example.communicate(timeout=10) == ("", "")
+
+
+def test_hook_first_bytes() -> None:
+    with (
+        echo_server() as ssh,
+        echo_server() as other,
+        started("hook_first_bytes.py", f"127.0.0.1:{ssh}", f"127.0.0.1:{other}") as example,
+    ):
+        address = line(example)
+        for said, target in [(b"GET / HTTP/1.1", other), *3 * [(b"SSH-2.0-test", ssh)]]:
+            with connect(address) as client:
+                client.sendall(said)
+                assert client.recv(100) == said
+            assert line(example) == f"127.0.0.1:{target}: client_closed"
+        with connect(address) as client:
+            client.sendall(b"SSH-2.0-test")
+            with pytest.raises(ConnectionResetError):
+                client.recv(100)
+        assert {line(example).rpartition(": ")[2] for _ in range(2)} == {"too many tries"}
+        example.send_signal(signal.SIGINT)
+        assert example.communicate(timeout=10) == ("", "")
+
+
 def test_every_example_is_run_and_fits_on_a_page() -> None:
     source = Path(__file__).read_text()
     for example in EXAMPLES.glob("*.py"):

@@ -11,12 +11,14 @@ import qanat
 SOURCE = Path(qanat.__file__).parent
 
 PUBLIC = {
+    "Arrival",
     "BindError",
     "Certificate",
     "Check",
     "Config",
     "ConfigError",
     "ControlError",
+    "Decision",
     "Dns",
     "EndedFlows",
     "Endpoint",
@@ -31,6 +33,7 @@ PUBLIC = {
     "Notice",
     "Problem",
     "QanatError",
+    "Refuse",
     "Relay",
     "RelayStateError",
     "RemoteTls",

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         QanatError,
         RelayStateError,
     )
+    from qanat.relay.arrival import Arrival, Decision, Refuse
     from qanat.relay.difference import Report
     from qanat.relay.ended import EndedFlows
     from qanat.relay.flow import Flow
@@ -56,12 +57,14 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "Arrival",
     "BindError",
     "Certificate",
     "Check",
     "Config",
     "ConfigError",
     "ControlError",
+    "Decision",
     "Dns",
     "EndedFlows",
     "Endpoint",
@@ -76,6 +79,7 @@ __all__ = [
     "Notice",
     "Problem",
     "QanatError",
+    "Refuse",
     "Relay",
     "RelayStateError",
     "RemoteTls",
@@ -116,6 +120,7 @@ _HOMES = {
         "QanatError",
         "RelayStateError",
     ),
+    "qanat.relay.arrival": ("Arrival", "Decision", "Refuse"),
     "qanat.relay.difference": ("Report",),
     "qanat.relay.ended": ("EndedFlows",),
     "qanat.relay.flow": ("Flow",),

@@ -74,6 +74,7 @@ STATS: dict[str, Any] = {
                     "fails": 0,
                 },
             ],
+            "hook": {"pending": 1, "allowed": 11, "refused": 12, "failed": 13},
         },
         {"endpoint": "quiet", "handle": 2, "tcp": None, "udp": None},
     ],
@@ -128,6 +129,9 @@ def test_every_counter_is_served() -> None:
         assert value("qanat_remote_flows_open", **remote) == values[2]
         assert value("qanat_remote_flows_total", **remote) == values[3]
         assert value("qanat_remote_failures_total", **remote) == values[4]
+    for outcome, count in {"allowed": 11, "refused": 12, "failed": 13}.items():
+        assert value("qanat_hook_decisions_total", **name, outcome=outcome) == count
+    assert value("qanat_hook_pending", **name) == 1
     assert value("qanat_dns_cached_total") == 4
     assert value("qanat_dns_entries") == 3
     assert value("qanat_worker_loop_lag_seconds", worker="0") == 0.002
@@ -152,6 +156,8 @@ def test_an_endpoint_on_two_handles_is_served_as_one() -> None:
     assert found["qanat_refused_total", (name, ("reason", "connections"))] == 14
     assert found["qanat_connect_seconds_bucket", (name, ("le", "0.01"))] == 6
     assert found["qanat_connect_seconds_sum", (name,)] == 19.0
+    # The new one goes on from what the old one counted.
+    assert found["qanat_hook_decisions_total", (name, ("outcome", "failed"))] == 13
 
 
 def test_a_remote_that_is_listed_twice_is_served_once() -> None:

@@ -38,6 +38,7 @@ REMOTE: dict[str, Any] = {
     "total": 2,
     "fails": 3,
 }
+HOOK = {"pending": 1, "allowed": 2, "refused": 3, "failed": 4}
 RECORD: dict[str, Any] = {
     "workers": [
         {
@@ -52,7 +53,15 @@ RECORD: dict[str, Any] = {
         }
     ],
     "endpoints": [
-        {"endpoint": "a", "handle": 1, "closed": True, "tcp": TCP, "udp": UDP, "remotes": [REMOTE]},
+        {
+            "endpoint": "a",
+            "handle": 1,
+            "closed": True,
+            "tcp": TCP,
+            "udp": UDP,
+            "remotes": [REMOTE],
+            "hook": HOOK,
+        },
         {
             "endpoint": "a",
             "handle": 2,
@@ -60,6 +69,7 @@ RECORD: dict[str, Any] = {
             "tcp": TCP | {"open": 0},
             "udp": UDP,
             "remotes": [],
+            "hook": None,
         },
     ],
     "resolver": {

@@ -12,9 +12,7 @@ from qanat.config.refusal import refuse
 
 __all__ = ["UNBUILT", "needs"]
 
-UNBUILT: Final[dict[str, str]] = {
-    "hooks": "hooks are",
-}
+UNBUILT: Final[dict[str, str]] = {}
 
 
 def needs(feature: str, hint: str = "take the key out") -> None:

@@ -82,6 +82,12 @@ CATALOGUE: Final[Mapping[str, Described]] = {
     "qanat_remote_failures_total": Described(
         "counter", ("endpoint", "target"), "Flows that could not reach the remote."
     ),
+    "qanat_hook_decisions_total": Described(
+        "counter",
+        ("endpoint", "outcome"),
+        "Decisions of the endpoint's hook: allowed, refused or failed.",
+    ),
+    "qanat_hook_pending": Described("gauge", ("endpoint",), "Flows that wait for a decision."),
     "qanat_dns_lookups_total": Described("counter", (), "Names asked for, cached or not."),
     "qanat_dns_cached_total": Described("counter", (), "Look-ups answered from the cache."),
     "qanat_dns_failed_total": Described("counter", (), "Look-ups that gave no address."),
@@ -152,6 +158,7 @@ class _Snapshot:
         for endpoint in _by_name(self._stats.get("endpoints", ())):
             _of_endpoint(families, endpoint)
             _of_remotes(families, endpoint)
+            _of_hook(families, endpoint)
         yield from families.all()
 
     def _of_program(self, families: _Families) -> None:
@@ -193,8 +200,8 @@ def _sum(one: Any, other: Any) -> Any:
 
 
 def _sum_of(key: str, one: Any, other: Any) -> Any:
-    # The latest knows of its remotes what those before it knew.
-    if one is None or other is None or key in ("endpoint", "handle", "bounds", "remotes"):
+    # The latest knows of its remotes and its hook what those before it knew.
+    if one is None or other is None or key in ("endpoint", "handle", "bounds", "remotes", "hook"):
         return other if one is None else one
     return _sum(one, other)
 
@@ -266,6 +273,16 @@ def _of_remotes(families: _Families, endpoint: Mapping[str, Any]) -> None:
     for target, values in merged.items():
         for metric, value in zip(_REMOTE_METRICS, values, strict=True):
             families.add(metric, value, name, target)
+
+
+def _of_hook(families: _Families, endpoint: Mapping[str, Any]) -> None:
+    hook = endpoint.get("hook")
+    if not hook:
+        return
+    name = endpoint["endpoint"]
+    for outcome in ("allowed", "refused", "failed"):
+        families.add("qanat_hook_decisions_total", hook[outcome], name, outcome)
+    families.add("qanat_hook_pending", hook["pending"], name)
 
 
 _REMOTE_METRICS: Final = (

@@ -16,7 +16,7 @@ import threading
 import time
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
@@ -27,6 +27,8 @@ from qanat.plan import EndpointPlan, LimitsPlan, to_json
 
 if TYPE_CHECKING:
     from qanat._engine import Engine
+    from qanat.relay.deciding import Deciding
+    from qanat.relay.hooks import Hook
 
 __all__ = ["Bound", "Group", "Sink", "open_group"]
 
@@ -60,6 +62,8 @@ class _Shared:
         self.sinks: dict[int, Sink] = {}
         self.joining = 0
         """Groups that are being opened and have no sink yet."""
+        self.deciding: Deciding | None = None
+        """There since the first group with hooks."""
         self.gone: str | None = None
         """Why the engine can't be used any more."""
         # Looked up while everything is there: at interpreter exit imports fail.
@@ -76,6 +80,8 @@ class _Shared:
     def end(self, why: str) -> None:
         """Close the engine and wait for its threads; the events thread delivers what is left."""
         self.gone = why
+        if self.deciding is not None:
+            self.deciding.close()
         self.native.shutdown()
         if not self.on_events_thread:
             # A callback that hangs must not keep the program from ending.
@@ -208,6 +214,19 @@ class Group:
         with _translated():
             return self._engine.open_flows(self.id)
 
+    def set_hooks(self, hooks: Mapping[str, Hook]) -> None:
+        """Who decides about the flows of this group from now on, by the calls in its plans."""
+        engine, shared = self._engine, self._shared
+        with _lock:
+            if shared.deciding is None and hooks:
+                from qanat.relay.deciding import Deciding
+
+                with _translated():
+                    fd = engine.listen_to_questions()
+                shared.deciding = Deciding(fd, engine.take_questions, engine.answer)
+        if shared.deciding is not None:
+            shared.deciding.set(self.id, hooks)
+
     def forget_names(self) -> None:
         """Drop all cached names, those of the other relays too."""
         with _translated():
@@ -222,6 +241,8 @@ class Group:
         if self.usable:
             self._shared.sinks.pop(self.id, None)
             self._shared.native.close_group(self.id)
+            if self._shared.deciding is not None:
+                self._shared.deciding.set(self.id, {})
             _end_if_idle(self._shared)
 
     def abandon(self) -> bool:

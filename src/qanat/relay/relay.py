@@ -28,6 +28,7 @@ from qanat.relay.difference import Difference, Report, difference
 from qanat.relay.ended import EndedFlows
 from qanat.relay.engine import Bound, Group, Sink, open_group
 from qanat.relay.flow import Flow
+from qanat.relay.hooks import NO_HOOKS, load_hooks
 from qanat.relay.inherited import Inherited
 from qanat.relay.notice import Notice
 from qanat.relay.planning import overall_limits, plans
@@ -92,6 +93,7 @@ class Relay:
         self._workers = config.workers if workers is None else workers
         self._group: Group | None = None
         self._running: dict[str, RunningEndpoint] = {}
+        self._hooks = NO_HOOKS
         self._draining = False
         self._stop_by = math.inf
         # Held by whoever starts, stops or changes the endpoints.
@@ -128,6 +130,7 @@ class Relay:
                 raise RelayStateError("the relay is running already")
             sockets = Inherited(inherited or {})
             wanted = plans(self._config)
+            hooks = load_hooks(wanted, self._hooks)
             group = open_group(
                 overall_limits(self._config),
                 _weakly(self),
@@ -135,6 +138,7 @@ class Relay:
                 pipe_size=(self._config.pipe_page or 0) * _PAGE,
             )
             try:
+                group.set_hooks(hooks.by_call)
                 running = {}
                 for plan in wanted:
                     tcp_fd, udp_fd = sockets.take(plan)
@@ -151,6 +155,7 @@ class Relay:
             if sockets.left:
                 _logger.warning("inherited sockets that no endpoint uses: %s", sockets.left)
             self._running = running
+            self._hooks = hooks
             self._draining = False
             self._unclosed = weakref.finalize(self, _dropped, group, repr(self))
             # At exit it would come before exit handlers of the program, which may still stop us.
@@ -260,9 +265,17 @@ class Relay:
             group = self._serving()
             config = endpoints if isinstance(endpoints, Config) else _with(self._config, endpoints)
             wanted = plans(config)
+            hooks = load_hooks(wanted, self._hooks)
             change = difference([entry.plan for entry in self._running.values()], wanted)
-            running = self._carry_out(group, change, config, -1.0 if drain is None else drain)
+            group.set_hooks(hooks.beside(self._hooks).by_call)
+            try:
+                running = self._carry_out(group, change, config, -1.0 if drain is None else drain)
+            except BaseException:
+                with suppress(QanatError):
+                    group.set_hooks(self._hooks.by_call)
+                raise
             self._running = {plan.id: running[plan.id] for plan in wanted}
+            self._hooks = hooks
             self._config = config
         return change.report()
 

@@ -15,6 +15,7 @@ __all__ = [
     "DescriptorStats",
     "EndpointStats",
     "EventStats",
+    "HookStats",
     "RemoteStats",
     "ResolverStats",
     "Stats",
@@ -85,6 +86,18 @@ class RemoteStats:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HookStats:
+    """What became of the decisions about an endpoint's flows."""
+
+    pending: int = 0
+    """Gauge."""
+    allowed: int = 0
+    refused: int = 0
+    failed: int = 0
+    """Exceptions, time-outs, and flows for which too many decisions were pending."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointStats:
     endpoint: str
     handle: int = 0
@@ -95,6 +108,8 @@ class EndpointStats:
     udp: UdpStats = field(default_factory=UdpStats)
     remotes: tuple[RemoteStats, ...] = ()
     """Empty for an endpoint that neither balances nor watches the health of its targets."""
+    hook: HookStats | None = None
+    """None for an endpoint without a hook."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,6 +217,7 @@ def _endpoint(record: Mapping[str, Any]) -> EndpointStats:
         tcp=_flat(TcpStats, tcp | {"connect": _connect(connect)}),
         udp=_flat(UdpStats, record.get("udp")),
         remotes=tuple(_remote(entry) for entry in record.get("remotes") or ()),
+        hook=_flat(HookStats, record["hook"]) if record.get("hook") else None,
     )
 
 
@@ -229,7 +245,14 @@ def _connect(record: Mapping[str, Any]) -> ConnectTimes:
 
 
 _Counters = TypeVar(
-    "_Counters", TcpStats, UdpStats, WorkerStats, ResolverStats, EventStats, DescriptorStats
+    "_Counters",
+    TcpStats,
+    UdpStats,
+    HookStats,
+    WorkerStats,
+    ResolverStats,
+    EventStats,
+    DescriptorStats,
 )
 
 
