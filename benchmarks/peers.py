@@ -393,6 +393,8 @@ class Qanat:
     """``listen_transport`` and ``remote_transport`` of every endpoint."""
     routed: str | None = None
     """Look for this name in every ClientHello, and go on to the same target."""
+    hook: str | None = None
+    """Who decides about every connection."""
 
     def missing(self) -> str | None:
         script = "import json, qanat._engine as e; print(json.dumps(json.loads(e.build_info())))"
@@ -442,6 +444,8 @@ class Qanat:
         keys |= self.transports
         if self.routed:
             keys["route"] = [{"sni": self.routed, "remote": target}]
+        if self.hook:
+            keys["hook"] = self.hook
         return keys
 
     @contextmanager
