@@ -104,6 +104,11 @@ impl Dial {
         Ok(dial)
     }
 
+    /// Whether there is a socket for the target already.
+    pub fn has_socket(&self) -> bool {
+        !self.attempts.is_empty()
+    }
+
     pub fn is_resolving(&self) -> bool {
         matches!(self.stage, Stage::Resolve(_))
     }

@@ -14,7 +14,8 @@ use super::tcp;
 use crate::flow::counters::add;
 use crate::flow::reason::Refusal;
 use crate::net::fd::Fd;
-use crate::net::{reserve, socket};
+use crate::net::reserve::Claim;
+use crate::net::socket;
 use crate::runtime::{LISTENER, Owner, Source, WatchId, Worker, ready};
 
 /// Connections taken at one call, when many wait.
@@ -149,9 +150,9 @@ pub fn empty_queue(worker: &Rc<Worker>, endpoint: &Rc<LocalEndpoint>) {
 /// Limits first, then the flow begins, here or on a worker with less to do.
 fn take(worker: &Rc<Worker>, endpoint: &Rc<LocalEndpoint>, fd: Fd, client: SocketAddr) {
     // A flow needs another descriptor for its target: without one it would only wait in vain.
-    if reserve::is_reserved(&fd) {
+    let Some(claim) = Claim::beside(&fd) else {
         return refuse(worker, endpoint, &fd, client, Refusal::Descriptors);
-    }
+    };
     let now = worker.now();
     let route = endpoint.route();
     // Behind a PROXY header, who the client is turns out later.
@@ -176,7 +177,12 @@ fn take(worker: &Rc<Worker>, endpoint: &Rc<LocalEndpoint>, fd: Fd, client: Socke
         Ok(passes) => passes,
         Err(refusal) => return refuse(worker, endpoint, &fd, client, refusal),
     };
-    let admitted = tcp::Admitted { fd, client, passes };
+    let admitted = tcp::Admitted {
+        fd,
+        client,
+        passes,
+        claim,
+    };
     match idler(worker) {
         None => tcp::begin(worker, endpoint, admitted),
         Some(other) => pass_on(worker, endpoint, other, admitted),

@@ -17,6 +17,7 @@ use crate::flow::pump::Pump;
 use crate::flow::reason::Reason;
 use crate::flow::table::{Flow, Opening, Protocol, State};
 use crate::net::fd::Fd;
+use crate::net::reserve::Claim;
 use crate::net::socket;
 use crate::runtime::io::Io;
 use crate::runtime::{Owner, Sleep, TaskId, Worker, ready};
@@ -31,6 +32,7 @@ pub struct Admitted {
     pub fd: Fd,
     pub client: SocketAddr,
     pub passes: Vec<Pass>,
+    pub claim: Claim,
 }
 
 /// Starts the flow on this worker.
@@ -46,7 +48,7 @@ pub fn begin(worker: &Rc<Worker>, endpoint: &Rc<LocalEndpoint>, admitted: Admitt
     worker.shared.loads[worker.index].set(worker.table.len());
     worker.tasks.spawn(|task| {
         flow.owned_by(Owner::Task(task));
-        Life::new(worker, flow, admitted.fd, task)
+        Life::new(worker, flow, admitted.fd, admitted.claim, task)
     });
 }
 
@@ -83,15 +85,26 @@ struct Life {
     flow: Rc<Flow>,
     task: TaskId,
     stage: Stage,
+    /// While there is no socket for the target.
+    claim: Option<Claim>,
 }
 
 impl Life {
-    fn new(worker: &Rc<Worker>, flow: Rc<Flow>, client: Fd, task: TaskId) -> Self {
+    fn new(worker: &Rc<Worker>, flow: Rc<Flow>, client: Fd, claim: Claim, task: TaskId) -> Self {
         Self {
             worker: Rc::clone(worker),
             flow,
             task,
             stage: Stage::Accepted(client),
+            claim: Some(claim),
+        }
+    }
+
+    fn has_target(&self) -> bool {
+        match &self.stage {
+            Stage::Accepted(_) | Stage::Road(_) => false,
+            Stage::Dial { dial, .. } => dial.has_socket(),
+            _ => true,
         }
     }
 
@@ -324,6 +337,9 @@ impl Future for Life {
             if matches!(self.stage, Stage::Ended) {
                 return Poll::Ready(());
             }
+        }
+        if self.claim.is_some() && self.has_target() {
+            self.claim = None;
         }
         Poll::Pending
     }
