@@ -34,6 +34,7 @@ from tests.support.peers import (
     read_to_end,
 )
 from tests.support.relay_process import RelayProcess
+from tests.support.wait import wait_until
 
 WS = "ws;host=127.0.0.1;path=/chat"
 SIZES = [1, 8 << 10, 1 << 20]
@@ -221,7 +222,11 @@ def test_a_foreign_server_that_refuses_is_quoted(start: Start, echo: int) -> Non
     record = before.end_of_flow()
     assert record["reason"] == "target_handshake_failed"
     assert "404 Not Found" in record["detail"]
-    assert any("404 Not Found" in line["message"] for line in before.notices())
+    # The end of a flow and the notice of it come to the log in any order.
+    wait_until(
+        lambda: any("404 Not Found" in line["message"] for line in before.notices()),
+        what="the refusal is in the log",
+    )
 
 
 # curl
