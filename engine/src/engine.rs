@@ -80,16 +80,9 @@ impl Engine {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             wanted => wanted.min(MAX_WORKERS / 4),
         };
-        let shared = Arc::new(Shared::new(workers));
-        let opened: Vec<_> = (0..workers)
-            .map(|_| Inbox::open())
-            .collect::<io::Result<_>>()
-            .map_err(|error| Error::io("start", "can't start the workers", error))?;
-        let inboxes: Vec<_> = opened.iter().map(|(_, inbox)| Arc::clone(inbox)).collect();
-        let _ = shared.inboxes.set(inboxes.clone());
         let engine = Self {
-            shared: Arc::clone(&shared),
-            inboxes,
+            shared: Arc::new(Shared::new(workers)),
+            inboxes: Vec::new(),
             threads: Mutex::default(),
             groups: Mutex::default(),
             endpoints: Mutex::default(),
@@ -97,34 +90,69 @@ impl Engine {
             serial: AtomicU32::new(0),
             closed: AtomicBool::new(false),
         };
-        for (index, (number, inbox)) in opened.into_iter().enumerate() {
-            let shared = Arc::clone(&shared);
-            let (tell, told) = mpsc::channel();
-            let thread = std::thread::Builder::new()
-                .name(format!("qanat-{index}"))
-                .spawn(move || {
-                    let worker = Worker::new(index, number, inbox, shared, pipe_size);
-                    match worker.and_then(|worker| worker.prepare().map(|()| worker)) {
-                        Ok(worker) => {
-                            let _ = tell.send(Ok(()));
-                            worker.run();
-                        }
-                        Err(error) => {
-                            let _ = tell.send(Err(error));
-                        }
+        engine.start_workers(workers, pipe_size)
+    }
+
+    /// What was begun is taken back when not all of them start.
+    fn start_workers(mut self, workers: usize, pipe_size: usize) -> Result<Self, Error> {
+        let mut opened = Vec::with_capacity(workers);
+        for _ in 0..workers {
+            match Inbox::open() {
+                Ok(inbox) => opened.push(inbox),
+                Err(error) => {
+                    for (number, inbox) in opened {
+                        inbox.close(number);
                     }
-                })
-                .map_err(|error| Error::io("start", "can't start a worker thread", error))?;
-            lock(&engine.threads).push(thread);
-            match told.recv() {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => {
-                    return Err(Error::io("start", "can't start a worker", error));
+                    return Err(Error::io("start", "can't start the workers", error));
                 }
-                Err(_) => return Err(Error::closed()),
             }
         }
-        Ok(engine)
+        self.inboxes = opened.iter().map(|(_, inbox)| Arc::clone(inbox)).collect();
+        let _ = self.shared.inboxes.set(self.inboxes.clone());
+        let mut failed = None;
+        for (index, (number, inbox)) in opened.into_iter().enumerate() {
+            if failed.is_none()
+                && let Err(error) = self.start_worker(index, number, &inbox, pipe_size)
+            {
+                failed = Some(error);
+            }
+            // Workers that don't run take no letters. Those that run are stopped by the drop.
+            if failed.is_some() {
+                inbox.close(number);
+            }
+        }
+        match failed {
+            None => Ok(self),
+            Some(error) => Err(Error::io("start", "can't start a worker", error)),
+        }
+    }
+
+    fn start_worker(
+        &self,
+        index: usize,
+        number: usize,
+        inbox: &Arc<Inbox>,
+        pipe_size: usize,
+    ) -> io::Result<()> {
+        let (inbox, shared) = (Arc::clone(inbox), Arc::clone(&self.shared));
+        let (tell, told) = mpsc::channel();
+        let thread = std::thread::Builder::new()
+            .name(format!("qanat-{index}"))
+            .spawn(move || {
+                let worker = Worker::new(index, number, inbox, shared, pipe_size);
+                match worker.and_then(|worker| worker.prepare().map(|()| worker)) {
+                    Ok(worker) => {
+                        let _ = tell.send(Ok(()));
+                        worker.run();
+                    }
+                    Err(error) => {
+                        let _ = tell.send(Err(error));
+                    }
+                }
+            })?;
+        lock(&self.threads).push(thread);
+        told.recv()
+            .unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
     }
 
     pub fn workers(&self) -> usize {
@@ -163,6 +191,9 @@ impl Engine {
             .iter()
             .filter_map(|handle| lock(&self.endpoints).remove(handle))
             .collect();
+        for registered in &closing {
+            registered.endpoint.close();
+        }
         self.ask(move |worker| {
             for handle in &handles {
                 worker.endpoints.close(*handle);
@@ -234,6 +265,7 @@ impl Engine {
             id: route.plan.id.clone(),
             gate: Gate::new(&route.plan.limits),
             rates: Arc::new(Rates::new(&route.plan)),
+            closed: AtomicBool::new(false),
             group,
             tcp_addr: tcp.as_ref().and_then(local),
             udp_addr: udp.as_ref().and_then(local),
@@ -331,8 +363,12 @@ impl Engine {
         let answers = self.ask(move |worker| {
             let mut failed = None;
             for (endpoint, route) in &batch {
-                let local = LocalEndpoint::new(Arc::clone(endpoint), Arc::clone(route));
-                worker.endpoints.insert(Rc::clone(&local));
+                // A connection that another worker passed on may have come first.
+                let local = worker.endpoints.get(endpoint.handle).unwrap_or_else(|| {
+                    let local = LocalEndpoint::new(Arc::clone(endpoint), Arc::clone(route));
+                    worker.endpoints.insert(Rc::clone(&local));
+                    local
+                });
                 let tcp = Listener::start(worker, &local);
                 // One worker reads a datagram socket, so that order is kept.
                 let mine = endpoint.handle as usize % workers == worker.index;
@@ -384,9 +420,12 @@ impl Engine {
             };
             local.set_route(Arc::clone(&route));
             if let Some(drain) = drain {
-                let route = Arc::clone(&route);
+                // Those that are here now, unless their plan has come back by then.
+                let newest = worker.table.newest();
                 cut_after(worker, drain, move |flow| {
-                    flow.endpoint.shared.handle == handle && !Arc::ptr_eq(&flow.route, &route)
+                    flow.endpoint.shared.handle == handle
+                        && flow.id <= newest
+                        && flow.route.plan != local.route().plan
                 });
             }
         })?;
@@ -398,6 +437,7 @@ impl Engine {
         let registered = lock(&self.endpoints)
             .remove(&handle)
             .ok_or_else(Error::no_endpoint)?;
+        registered.endpoint.close();
         if !registered.started {
             return Ok(());
         }

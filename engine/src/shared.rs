@@ -83,8 +83,13 @@ impl Shared {
     }
 
     /// Keeps what a closed endpoint counted on one worker.
-    pub fn retire(&self, key: (u32, String), totals: &Totals) {
+    pub fn retire(&self, group: &Group, id: String, totals: &Totals) {
+        let key = (group.id, id);
         let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        // Looked at under the lock: whoever closes the group clears the table afterwards.
+        if group.is_closed() {
+            return;
+        }
         retired.entry(key).or_default().merge(totals);
     }
 
@@ -137,6 +142,7 @@ pub struct Endpoint {
     pub group: Arc<Group>,
     pub gate: Arc<Gate>,
     pub rates: Arc<Rates>,
+    pub closed: AtomicBool,
     /// Taken out and closed when listening ends, whoever still holds the endpoint.
     pub tcp: Mutex<Option<Fd>>,
     /// Open for as long as an association replies through it.
@@ -175,6 +181,15 @@ impl Heir {
 }
 
 impl Endpoint {
+    /// No new flows from now on.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
     /// The listening TCP socket, for as long as the endpoint listens.
     pub fn tcp_fd(&self) -> Option<RawFd> {
         let tcp = self.tcp.lock().unwrap_or_else(PoisonError::into_inner);

@@ -248,6 +248,24 @@ fn headers_count_only_from_trusted_addresses() {
     hear(&mut listener.accept().unwrap().0, "hello");
 }
 
+/// Who may leave the header out is judged by the address that it comes from.
+#[test]
+fn lists_and_limits_hold_for_the_untrusted_too() {
+    let relay = Relay::new();
+    let (listener, addr) = target();
+    let mut plan = with_proxy(addr, AcceptProxy::Optional, 0);
+    plan.proxy.trusted = vec!["192.0.2.0/24".to_owned()];
+    plan.limits.connections_per_client = 1;
+    let bound = relay.serve(plan.clone());
+    let _first = pair(&listener, &bound);
+    is_reset(&mut connect(&bound));
+    assert_eq!(relay.event("ended")["reason"], "over_limit");
+    plan.deny = vec!["127.0.0.0/8".to_owned()];
+    relay.engine.update(bound.handle, plan, None).unwrap();
+    is_reset(&mut connect(&bound));
+    assert_eq!(relay.event("ended")["reason"], "denied");
+}
+
 #[test]
 fn limits_and_lists_are_about_the_announced_client() {
     let relay = Relay::new();

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use _engine::engine::Inherited;
-use _engine::plan::{LimitsPlan, TcpPlan, UdpPlan};
+use _engine::plan::{EndpointPlan, LimitsPlan, TcpPlan, UdpPlan};
 use support::*;
 
 #[test]
@@ -415,18 +415,83 @@ fn a_new_plan_serves_new_flows_and_lets_old_ones_be() {
         hear(other, "hello");
     }
     // With a drain time, flows of older plans end when it is over.
+    let mut third = plan(new_addr);
+    third.limits.connections = 10;
     relay
         .engine
-        .update(
-            bound.handle,
-            plan(new_addr),
-            Some(Duration::from_millis(100)),
-        )
+        .update(bound.handle, third, Some(Duration::from_millis(100)))
         .unwrap();
     let ended = [relay.event("ended"), relay.event("ended")];
     for record in ended {
         assert_eq!(record["reason"], "drained");
     }
+}
+
+/// The drain time of one change is about the flows that were there then, and not about those whose
+/// plan came back.
+#[test]
+fn a_drain_time_spares_newer_flows_and_plans_that_came_back() {
+    let relay = Relay::new();
+    let (listener, addr) = target();
+    let mut first = plan(addr);
+    let bound = relay.serve(first.clone());
+    let mut other = first.clone();
+    other.limits.connections = 1_000;
+    let drain = Some(Duration::from_millis(300));
+    let update = |plan: &EndpointPlan, drain| {
+        relay
+            .engine
+            .update(bound.handle, plan.clone(), drain)
+            .unwrap();
+    };
+    // Tried, and taken back.
+    let (mut old, mut old_server) = pair(&listener, &bound);
+    update(&other, drain);
+    update(&first, None);
+    // A later change, with flows of its own.
+    first.limits.connections = 2_000;
+    update(&other, drain);
+    let (mut new, mut new_server) = pair(&listener, &bound);
+    update(&first, None);
+    assert_eq!(relay.event("ended")["reason"], "drained");
+    let gone = read_all(&mut old).unwrap_err();
+    assert_eq!(gone.kind(), ErrorKind::ConnectionReset);
+    assert!(read_all(&mut old_server).is_err());
+    say(&mut new, "still here");
+    hear(&mut new_server, "still here");
+    assert_eq!(relay.flows().len(), 1);
+}
+
+/// Splice stops before an urgent byte; the bytes behind it still arrive.
+#[test]
+fn bytes_behind_urgent_data_arrive_in_bulk_too() {
+    let relay = Relay::new();
+    let (listener, addr) = target();
+    let bound = relay.serve(plan(addr));
+    let (mut client, mut server) = pair(&listener, &bound);
+    let before = pattern(4_000_000);
+    let after = pattern(300_000);
+    let sent = [before.clone(), after.clone()];
+    let writer = std::thread::spawn(move || {
+        client.write_all(&sent[0]).unwrap();
+        // SAFETY: the pointer and length describe one byte.
+        let count = unsafe {
+            libc::send(
+                std::os::fd::AsRawFd::as_raw_fd(&client),
+                b"!".as_ptr().cast(),
+                1,
+                libc::MSG_OOB,
+            )
+        };
+        assert_eq!(count, 1);
+        client.write_all(&sent[1]).unwrap();
+        end_writing(&client);
+        client
+    });
+    let heard = read_all(&mut server).unwrap();
+    drop(writer.join().unwrap());
+    assert_eq!(heard.len(), before.len() + after.len());
+    assert!(heard[..before.len()] == before && heard[before.len()..] == after);
 }
 
 #[test]
@@ -598,9 +663,11 @@ fn after_shutdown_everything_is_closed_and_calls_say_so() {
     let (mut client, mut server) = pair(&listener, &bound);
     relay.engine.shutdown();
     for stream in [&mut client, &mut server] {
-        // Reset or ended, but not waiting.
-        let _ = read_all(stream);
+        // What was cut off doesn't look complete.
+        let error = read_all(stream).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     }
+    assert_eq!(relay.event("ended")["reason"], "shutdown");
     assert!(TcpStream::connect(bound.tcp.unwrap()).is_err());
     assert_eq!(relay.engine.flows(relay.group).unwrap_err().code, "closed");
     relay.engine.shutdown();

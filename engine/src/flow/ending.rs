@@ -93,8 +93,8 @@ pub struct Gone {
 pub struct Course {
     first_end: Option<Side>,
     half_closed: Option<Instant>,
-    /// Since when one side's words are thrown away.
-    sinking: Option<Instant>,
+    /// Since when one side's words are thrown away, and whose.
+    sinking: Option<(Instant, Side)>,
     watchdog: Sleep,
 }
 
@@ -227,14 +227,14 @@ impl Course {
             // The target had said its last word before it went: let the client finish reading.
             (Broken, Done) => {
                 up.state = Sink;
-                self.sinking = Some(worker.now());
+                self.sinking = Some((worker.now(), Side::Client));
                 None
             }
             // The client is gone before it heard the answer: nobody is left to work for.
             (Done, _) if gone.client => Some(failed(Side::Client, reset_by_peer())),
             (Done, Broken) => {
                 down.state = Sink;
-                self.sinking = Some(worker.now());
+                self.sinking = Some((worker.now(), Side::Target));
                 None
             }
             (Broken, Broken) => {
@@ -251,7 +251,7 @@ impl Course {
             None => (flow.moved.get(), flow.route.idle_timeout),
         };
         let deadline = limit.map(|limit: Duration| since + limit);
-        let sunk = self.sinking.map(|at| at + SINK_LIMIT);
+        let sunk = self.sinking.map(|(at, _)| at + SINK_LIMIT);
         deadline.into_iter().chain(sunk).min()
     }
 
@@ -281,11 +281,16 @@ impl Course {
         } else {
             Reason::IdleTimeout
         };
+        // Who still speaks to nobody may not have read all that it was told.
+        let farewell = |side| match self.sinking {
+            Some((_, speaker)) if speaker == side => Farewell::FlushAndReset,
+            _ => Farewell::Reset,
+        };
         End {
             reason,
             error: None,
-            client: Farewell::Reset,
-            target: Farewell::Reset,
+            client: farewell(Side::Client),
+            target: farewell(Side::Target),
         }
     }
 }

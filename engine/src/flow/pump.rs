@@ -154,7 +154,9 @@ impl Lane {
             return Ok(Step::Blocked);
         }
         if self.track.state == LaneState::Open {
-            let step = if self.score >= BULK && self.may_splice {
+            // Splice stops before urgent data, and can't tell that from the end.
+            let bulk = self.score >= BULK && self.may_splice && !src.is(ready::URGENT);
+            let step = if bulk {
                 self.splice(src, dst, worker, flow)?
             } else {
                 self.copy(src, dst, worker, flow)?
@@ -258,7 +260,8 @@ impl Lane {
                 return Ok(Step::Blocked);
             }
             turn += count;
-            if turn >= COPY_TURN || (self.score >= BULK && self.may_splice) {
+            let bulk = self.score >= BULK && self.may_splice && !src.is(ready::URGENT);
+            if turn >= COPY_TURN || bulk {
                 return Ok(Step::Busy);
             }
         }
@@ -282,14 +285,17 @@ impl Lane {
                 most => most.min(SPLICE_ASK),
             };
             let mut left = match splice(src.as_raw_fd(), pipe.write.as_raw_fd(), ask) {
+                // Most likely the end. A read will tell.
                 Ok(0) => {
-                    self.track.state = LaneState::Ending;
-                    break Step::Blocked;
+                    worker.pipes.give_back(pipe);
+                    self.score = 0;
+                    return Ok(Step::Busy);
                 }
                 Ok(count) => count,
                 Err(error) => match error.raw_os_error() {
+                    Some(libc::EAGAIN) if src.is(ready::URGENT) => break Step::Busy,
                     Some(libc::EAGAIN) => {
-                        src.clear(ready::READ | ready::URGENT);
+                        src.clear(ready::READ);
                         break Step::Blocked;
                     }
                     Some(libc::EINTR) => continue,

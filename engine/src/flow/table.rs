@@ -452,6 +452,11 @@ impl Table {
         }
     }
 
+    /// The id of the flow that began last.
+    pub fn newest(&self) -> u64 {
+        (self.worker as u64) << 40 | self.serial.get()
+    }
+
     pub fn get(&self, id: u64) -> Option<Rc<Flow>> {
         self.flows.borrow().get(&id).cloned()
     }

@@ -39,7 +39,10 @@ fn parse<T: DeserializeOwned>(text: &str) -> Result<T, Error> {
 
 /// A drain time: negative means that there is none.
 fn drain(seconds: f64) -> Option<Duration> {
-    Duration::try_from_secs_f64(seconds).ok()
+    let longest = Duration::from_secs(1 << 32);
+    Duration::try_from_secs_f64(seconds)
+        .ok()
+        .map(|drain| drain.min(longest))
 }
 
 fn inherited(fd: i32) -> Option<Fd> {

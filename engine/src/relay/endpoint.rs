@@ -394,8 +394,8 @@ impl Endpoints {
                 None => return false,
             }
             if let Some(endpoint) = all.remove(handle) {
-                let key = (endpoint.shared.group.id, endpoint.route().plan.id.clone());
-                shared.retire(key, &endpoint.totals());
+                let id = endpoint.route().plan.id.clone();
+                shared.retire(&endpoint.shared.group, id, &endpoint.totals());
             }
             false
         });

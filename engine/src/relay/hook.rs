@@ -451,7 +451,7 @@ mod tests {
         assert!(questions.put(large.clone(), None));
         assert!(questions.put("late".to_owned(), Some(Instant::now())));
         assert!(!questions.put(large.clone(), None), "more than it holds");
-        assert_eq!(questions.take(), [large.clone()]);
+        assert_eq!(questions.take(), std::slice::from_ref(&large));
         assert!(questions.put(large, None));
         assert!(questions.take().len() == 1 && questions.take().is_empty());
         for number in 0..BATCH + 1 {

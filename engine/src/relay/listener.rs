@@ -243,10 +243,13 @@ fn pass_on(
             return;
         }
         let local = there.endpoints.get(handle).unwrap_or_else(|| {
-            // The endpoint was closed in between: this flow is its last one here.
+            let closed = endpoint.is_closed();
             let local = LocalEndpoint::new(endpoint, route);
             there.endpoints.insert(Rc::clone(&local));
-            there.endpoints.close(handle);
+            // Otherwise the word to serve it is still on its way here.
+            if closed {
+                there.endpoints.close(handle);
+            }
             local
         });
         tcp::begin(there, &local, admitted);

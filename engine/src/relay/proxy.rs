@@ -30,7 +30,8 @@ pub async fn accept(walk: &Walk, client: &Io) -> Result<(), Stop> {
         return if required {
             Err(refused(format!("{comes_from} is not trusted to send one")))
         } else {
-            Ok(())
+            // It is the client itself.
+            access::admit_announced(walk)
         };
     }
     walk.flow.state.set(State::Handshake);

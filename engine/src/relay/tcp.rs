@@ -324,6 +324,15 @@ impl Life {
     }
 }
 
+impl Drop for Life {
+    /// Only after a bug of ours: the flow leaves the table all the same, and says so.
+    fn drop(&mut self) {
+        if self.flow.state.get() != State::Ended {
+            self.end(Reason::Error, Some("a bug in the relay ended this flow"));
+        }
+    }
+}
+
 impl Future for Life {
     type Output = ();
 

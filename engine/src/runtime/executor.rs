@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 
@@ -123,7 +124,10 @@ impl Executor {
         };
         let waker = waker(worker, id);
         self.current.set(Some(id));
-        let outcome = future.as_mut().poll(&mut Context::from_waker(&waker));
+        let mut context = Context::from_waker(&waker);
+        // A bug of ours ends one flow, not all that the worker carries.
+        let outcome = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut context)))
+            .unwrap_or(Poll::Ready(()));
         match outcome {
             Poll::Pending => {
                 if let Some(task) = self.tasks.borrow_mut().get_mut(index) {

@@ -7,6 +7,7 @@ mod reactor;
 mod timer;
 
 use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,6 +18,7 @@ pub use reactor::{DATAGRAMS, FLOW, LISTENER, ONCE, Owner, Reactor, Source, Watch
 pub use timer::{Sleep, TimerId, Timers};
 
 use crate::flow::pipes::Pipes;
+use crate::flow::reason::Reason;
 use crate::flow::table::Table;
 use crate::relay::endpoint::Endpoints;
 use crate::relay::hook::Deciding;
@@ -113,7 +115,10 @@ impl Worker {
     pub fn call_owner(&self, owner: Owner, readiness: u8) {
         match owner {
             Owner::Task(id) => self.tasks.wake(id),
-            Owner::Source(source, token) => source.ready(token, readiness),
+            // A bug of ours costs one event, not all that the worker carries.
+            Owner::Source(source, token) => {
+                let _ = catch_unwind(AssertUnwindSafe(|| source.ready(token, readiness)));
+            }
         }
     }
 
@@ -198,6 +203,14 @@ impl Worker {
 
     /// Drops everything that the worker carries. Cycles (sources hold the worker) are cut here.
     fn end(self: &Rc<Self>) {
+        // Nobody shall take what is cut off for complete.
+        for flow in self.table.list(|_| true) {
+            flow.cut.set(Some(Reason::Shutdown));
+            if let Some(owner) = flow.owner() {
+                self.call_owner(owner, ready::CUT);
+            }
+        }
+        self.tasks.run_ready(self.number);
         self.endpoints.clear();
         self.tasks.clear();
         self.timers.clear();

@@ -61,7 +61,7 @@ class _Shared:
         self.pipe_size = pipe_size
         self.sinks: dict[int, Sink] = {}
         self.joining = 0
-        """Groups that are being opened and have no sink yet."""
+        """Groups that are being opened or closed and have no sink."""
         self.deciding: Deciding | None = None
         """There since the first group with hooks."""
         self.gone: str | None = None
@@ -86,6 +86,14 @@ class _Shared:
         if not self.on_events_thread:
             # A callback that hangs must not keep the program from ending.
             self._thread.join(timeout=5.0)
+
+    def close_group(self, group: int) -> None:
+        """Close whatever the group has; nothing, if the engine has ended meanwhile."""
+        try:
+            self.native.close_group(group)
+        except self._error as error:
+            if getattr(error, "code", None) != "closed":
+                raise
 
     def flush(self, group: int, timeout: float) -> None:
         """Wait until every event that is in the engine now has been dispatched."""
@@ -238,12 +246,21 @@ class Group:
 
     def leave(self) -> None:
         """Close whatever the group has and forget it; the last one to leave ends the engine."""
-        if self.usable:
-            self._shared.sinks.pop(self.id, None)
-            self._shared.native.close_group(self.id)
-            if self._shared.deciding is not None:
-                self._shared.deciding.set(self.id, {})
-            _end_if_idle(self._shared)
+        if not self.usable:
+            return
+        shared = self._shared
+        # Counted until the group is closed, or another leaver would end the engine under it.
+        with _lock:
+            shared.joining += 1
+        try:
+            shared.sinks.pop(self.id, None)
+            shared.close_group(self.id)
+            if shared.deciding is not None:
+                shared.deciding.set(self.id, {})
+        finally:
+            with _lock:
+                shared.joining -= 1
+        _end_if_idle(shared)
 
     def abandon(self) -> bool:
         """Like ``leave`` for a group that nobody holds any more; False if there was nothing left.
@@ -253,7 +270,7 @@ class Group:
         """
         if not self.usable or self._shared.sinks.pop(self.id, None) is None:
             return False
-        self._shared.native.close_group(self.id)
+        self._shared.close_group(self.id)
         return True
 
     @property

@@ -273,12 +273,7 @@ pub fn send_to(fd: RawFd, to: &RawAddr, datagram: &[u8]) -> io::Result<()> {
 }
 
 /// Sends one datagram from an address of ours, where it matters which.
-pub fn send_from(
-    fd: RawFd,
-    to: &RawAddr,
-    local: Option<Local>,
-    datagram: &[u8],
-) -> io::Result<()> {
+pub fn send_from(fd: RawFd, to: &RawAddr, local: Option<Local>, datagram: &[u8]) -> io::Result<()> {
     let mut head = empty_head().msg_hdr;
     head.msg_name = to.as_ptr().cast_mut().cast();
     head.msg_namelen = to.len;
