@@ -10,6 +10,9 @@ __all__ = ["Authority"]
 
 _CURVE = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
 
+_LEAF = "basicConstraints=CA:FALSE\nsubjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n"
+"""What strict verification (the default from Python 3.13 on) asks of every certificate."""
+
 
 class Authority:
     """Issues certificates in a folder: ``name.crt`` and ``name.key``."""
@@ -19,13 +22,16 @@ class Authority:
         self.folder = folder
         self.cert = folder / "ca.crt"
         names = ("-subj", f"/CN={name}", "-days", "2")
-        self._openssl("req", "-x509", *_CURVE, *names, "-keyout", "ca.key", "-out", "ca.crt")
+        usage = ("-addext", "keyUsage=critical,keyCertSign,cRLSign")
+        self._openssl(
+            "req", "-x509", *_CURVE, *names, *usage, "-keyout", "ca.key", "-out", "ca.crt"
+        )
 
     def issue(self, name: str, alternatives: str) -> tuple[Path, Path]:
         """A certificate for ``DNS:..,IP:..``, and its key."""
         files = ("-keyout", f"{name}.key", "-out", f"{name}.csr")
         self._openssl("req", *_CURVE, "-subj", f"/O=tests/CN={name}", *files)
-        (self.folder / f"{name}.ext").write_text(f"subjectAltName={alternatives}\n")
+        (self.folder / f"{name}.ext").write_text(f"subjectAltName={alternatives}\n{_LEAF}")
         issuer = ("-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2")
         made = ("-in", f"{name}.csr", "-extfile", f"{name}.ext", "-out", f"{name}.crt")
         self._openssl("x509", "-req", *issuer, *made)
