@@ -196,6 +196,13 @@ def test_failover_to_nowhere() -> None:
     )
 
 
+def test_a_hook_that_half_of_the_flows_pass_by() -> None:
+    rule = "listen: ':1', remote: 'a:1', hook: 'a:b'"
+    (problem,) = warnings(endpoints(f"{rule}, network: {{use_udp: true}}"))
+    assert (problem.key, problem.value) == ("endpoints[0].hook", "a:b")
+    assert "UDP comes in unasked" in problem.message
+
+
 def test_networks_whose_headers_nobody_reads() -> None:
     text = endpoints("listen: ':1', remote: 'a:1'")
     (problem,) = warnings(text + "network: {accept_proxy_from: ['10.0.0.0/8']}\n")

@@ -44,7 +44,7 @@ def test_an_idle_thread_is_used_again() -> None:
     wait_until(lambda: not names())
 
 
-def test_closing_forgets_what_waits_and_lets_end_what_runs() -> None:
+def test_what_waits_when_it_is_closed_is_still_run() -> None:
     threads = Threads("some", 1)
     began, go, ended = threading.Event(), threading.Event(), threading.Event()
 
@@ -53,15 +53,17 @@ def test_closing_forgets_what_waits_and_lets_end_what_runs() -> None:
         go.wait(10)
         ended.set()
 
-    forgotten = []
+    ran = []
     threads.run(long)
     assert began.wait(10)
-    threads.run(lambda: forgotten.append(1))
+    threads.run(lambda: ran.append(1))
     threads.close()
     go.set()
     assert ended.wait(10)
     wait_until(lambda: not names())
-    assert forgotten == []
+    assert ran == [1]
+    threads.run(lambda: ran.append(2))
+    wait_until(lambda: ran == [1, 2] and not names())
 
 
 def test_a_function_that_hangs_does_not_keep_the_program_from_ending() -> None:

@@ -173,6 +173,14 @@ class _Warnings:
             )
         self._remotes(number, endpoint)
         self._wrapped(number, endpoint)
+        if endpoint.hook is not None and network.use_udp:
+            self._add(
+                number,
+                "hook",
+                "decides about TCP alone: UDP comes in unasked",
+                "allow and deny hold for both",
+                endpoint.hook,
+            )
         if network.accept_proxy_from and not network.accept_proxy:
             self._add(
                 number,

@@ -55,6 +55,7 @@ class Deciding:
         self._tasks: set[asyncio.Task[None]] = set()
         self._answers: deque[_Answer] = deque()
         self._giving = False
+        self._ended = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="qanat-hooks", daemon=True)
         self._thread.start()
@@ -66,10 +67,14 @@ class Deciding:
                 self._hooks[group] = dict(hooks)
             else:
                 self._hooks.pop(group, None)
-            kept = {hook for of_group in self._hooks.values() for hook in of_group.values()}
+            kept = {hook for of_group in list(self._hooks.values()) for hook in of_group.values()}
             gone = [self._running.pop(hook) for hook in set(self._running) - kept]
         for running in gone:
             running.close()
+
+    def forget(self, group: int) -> None:
+        """Like ``set`` without hooks. Takes no lock: the garbage collector calls it."""
+        self._hooks.pop(group, None)
 
     def close(self) -> None:
         """What still runs is cancelled, or left to itself on its thread."""
@@ -87,6 +92,7 @@ class Deciding:
         try:
             loop.run_forever()
         finally:
+            self._ended = True
             loop.remove_reader(self._fd)
             for group in list(self._hooks):
                 self.set(group, {})
@@ -138,6 +144,8 @@ class Deciding:
         until = None if limit is None else time.monotonic() + limit
 
         def call() -> None:
+            if self._ended:
+                return
             answer = _failed("the hook took too long")
             if until is None or time.monotonic() < until:
                 answer = running.call(arrival)

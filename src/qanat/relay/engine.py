@@ -271,6 +271,8 @@ class Group:
         if not self.usable or self._shared.sinks.pop(self.id, None) is None:
             return False
         self._shared.close_group(self.id)
+        if self._shared.deciding is not None:
+            self._shared.deciding.forget(self.id)
         return True
 
     @property

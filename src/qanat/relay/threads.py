@@ -41,10 +41,9 @@ class Threads:
         threading.Thread(target=self._work, name=f"{self._name}-{number}", daemon=True).start()
 
     def close(self) -> None:
-        """No more is begun of what waits; threads end when what they run has."""
+        """Threads end when nothing waits any more."""
         with self._changed:
             self._closed = True
-            self._waiting.clear()
             self._changed.notify_all()
 
     def _work(self) -> None:
@@ -54,7 +53,8 @@ class Threads:
                 while not self._waiting and not self._closed:
                     self._changed.wait()
                 self._idle -= 1
-                if self._closed:
+                if not self._waiting:
+                    self._begun -= 1
                     return
                 function = self._waiting.popleft()
             function()
