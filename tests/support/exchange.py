@@ -1,8 +1,8 @@
 """Exchanges over one connection in which each byte is known in advance: what arrives is compared
 at its place in the stream, so that a fault shows whatever else happens to the connection.
 
-Run as a program it is a target: ``exchange.py HOST PORT COMPLAINTS``. Each connection begins with a line
-that says what the client is going to do and wants done.
+Run as a program it is a target: ``exchange.py HOST PORT COMPLAINTS``. Each connection begins with a
+line that says what the client is going to do and wants done.
 """
 
 from __future__ import annotations
