@@ -320,13 +320,15 @@ fn failed(side: Side, error: io::Error) -> End {
             Farewell::Reset,
         ),
     };
-    let reason = match error.raw_os_error() {
-        Some(libc::ECONNRESET | libc::EPIPE) => reason,
-        _ => Reason::Error,
+    let (reason, error) = match error.raw_os_error() {
+        Some(libc::ECONNRESET | libc::EPIPE) => (reason, None),
+        // Lost rather than reset: keepalive, or the network, gave it up.
+        Some(libc::ETIMEDOUT | libc::EHOSTUNREACH | libc::ENETUNREACH) => (reason, Some(error)),
+        _ => (Reason::Error, Some(error)),
     };
     End {
         reason,
-        error: (reason == Reason::Error).then_some(error),
+        error,
         client,
         target,
     }
