@@ -240,6 +240,11 @@ class Holdings:
         self.memory = relay.memory
 
 
+def pool_of_threads() -> int:
+    """The bound of asyncio's pool in the relay's process."""
+    return min(32, (os.cpu_count() or 1) + 4)
+
+
 def test_soak(start: Start, tmp_path: Path) -> None:
     dice = random.Random(SEED)
     targets = Targets(tmp_path)
@@ -274,7 +279,8 @@ def test_soak(start: Start, tmp_path: Path) -> None:
     assert after.pipes_lent == 0, story
     # The association of each client of datagrams may still be there.
     assert after.flows <= 2, story
-    assert after.threads <= before.threads, story
+    # The pool for what would block the program's loop may have grown, up to its bound.
+    assert after.threads <= before.threads + pool_of_threads(), story
     assert after.descriptors <= before.descriptors + 8, story
     assert after.memory <= before.memory + 10 * MIB, story
     assert relay.stderr == "", story

@@ -61,7 +61,8 @@ def says(client: socket.socket, text: bytes = b"hello") -> bytes:
 def is_open(address: str) -> bool:
     try:
         connect(address).close()
-    except ConnectionRefusedError:
+    except (ConnectionRefusedError, ConnectionResetError):
+        # Reset: it closed while this was the next to be taken.
         return False
     return True
 
