@@ -30,6 +30,12 @@ async def decide(arrival: qanat.Arrival) -> qanat.Decision:
     return 0
 
 
+def say(text: str) -> None:
+    # In one piece: notices come from another thread.
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
 async def main(ssh: str, other: str) -> None:
     endpoint = qanat.Endpoint(
         listen="127.0.0.1:0",
@@ -41,10 +47,10 @@ async def main(ssh: str, other: str) -> None:
     )
     async with qanat.Relay([endpoint]) as relay:
         ended = relay.ended()
-        relay.on_notice(lambda notice: print(notice.text, flush=True))
-        print(relay.endpoints[0].address, flush=True)
+        relay.on_notice(lambda notice: say(notice.text))
+        say(relay.endpoints[0].address)
         async for flow in ended:
-            print(f"{flow.target}: {flow.detail or flow.reason}", flush=True)
+            say(f"{flow.target}: {flow.detail or flow.reason}")
 
 
 if __name__ == "__main__":
