@@ -10,14 +10,12 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::error::Error;
-use crate::flow::counters::Snapshot;
 use crate::flow::limits::Gate;
-use crate::flow::pipes::PipeStats;
 use crate::flow::rates::Rates;
 use crate::flow::reason::Reason;
 use crate::flow::table::Flow;
@@ -26,12 +24,12 @@ use crate::net::socket::{self, Listening};
 use crate::plan::{EndpointPlan, LimitsPlan};
 use crate::relay::endpoint::{LocalEndpoint, Route};
 use crate::relay::health::check::{self, Subscription};
-use crate::relay::health::pool;
-use crate::relay::hook::{Answer, Hook};
+use crate::relay::hook::Answer;
 use crate::relay::listener::{self, Listener};
 use crate::resolve;
-use crate::runtime::{Inbox, LoopStats, MAX_WORKERS, Sleep, Worker, ready};
-use crate::shared::{Endpoint, Group, Heir, Shared, Totals};
+use crate::runtime::{Inbox, MAX_WORKERS, Sleep, Worker, ready};
+use crate::shared::{Endpoint, Group, Heir, Shared};
+use crate::stats::{EndpointStats, WorkerStats};
 
 /// How long a worker may take to answer before it counts as stuck.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -760,144 +758,4 @@ fn local(fd: &Fd) -> Option<SocketAddr> {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-struct WorkerStats {
-    index: usize,
-    flows: usize,
-    pipes: PipeStats,
-    turns: LoopStats,
-    endpoints: Vec<(u32, EndpointStats)>,
-}
-
-struct EndpointStats {
-    id: String,
-    closed: bool,
-    /// Whether it goes on from a closed endpoint's counters.
-    inherits: bool,
-    /// TCP, UDP.
-    protocols: [bool; 2],
-    /// How those stand among which flows are spread.
-    remotes: Vec<Value>,
-    /// What became of the questions about its flows.
-    hook: Option<Value>,
-    /// Bytes that may pass in all, and what has passed of them.
-    quota: Option<(u64, u64)>,
-    totals: Totals,
-}
-
-impl WorkerStats {
-    fn take(worker: &Worker, group: u32) -> Self {
-        Self {
-            index: worker.index,
-            flows: worker.table.len(),
-            pipes: worker.pipes.stats(),
-            turns: worker.loop_stats(),
-            endpoints: worker
-                .endpoints
-                .list()
-                .iter()
-                .filter(|local| local.shared.group.id == group)
-                .map(|local| {
-                    (
-                        local.shared.handle,
-                        EndpointStats::take(local, worker.now()),
-                    )
-                })
-                .collect(),
-        }
-    }
-
-    fn json(&self) -> Value {
-        json!({
-            "id": self.index,
-            "flows": self.flows,
-            "loop_lag_max": self.turns.lag_max.as_secs_f64(),
-            "loops": self.turns.loops,
-            "busy_seconds": self.turns.busy.as_secs_f64(),
-            "pipes_lent": self.pipes.lent,
-            "pipes_idle": self.pipes.idle,
-            "pipe_bytes": self.pipes.bytes,
-        })
-    }
-}
-
-impl EndpointStats {
-    fn take(local: &LocalEndpoint, now: Instant) -> Self {
-        Self {
-            id: local.route().plan.id.clone(),
-            closed: local.closed.get(),
-            inherits: false,
-            protocols: [
-                local.shared.tcp_addr.is_some(),
-                local.shared.udp_addr.is_some(),
-            ],
-            totals: local.totals(),
-            remotes: Self::remotes(local, now),
-            hook: local.route().hook.as_ref().map(Hook::json),
-            quota: local.shared.rates.quota(),
-        }
-    }
-
-    fn remotes(local: &LocalEndpoint, now: Instant) -> Vec<Value> {
-        let route = local.route();
-        if !pool::is_of_interest(&route.plan) {
-            return Vec::new();
-        }
-        let reports = route.pools.iter().flat_map(|pool| pool.reports(now));
-        reports
-            .map(|(target, report)| {
-                json!({
-                    "target": route.targets[target].text,
-                    "state": report.state,
-                    "reason": report.reason,
-                    "since": report.since,
-                    "open": report.open,
-                    "total": report.total,
-                    "fails": report.fails,
-                })
-            })
-            .collect()
-    }
-
-    fn json(&self, handle: u32) -> Value {
-        let [tcp, udp] = self.protocols;
-        json!({
-            "endpoint": self.id,
-            "handle": handle,
-            "closed": self.closed,
-            "tcp": tcp.then(|| tcp_json(&self.totals.tcp)),
-            "udp": udp.then(|| udp_json(&self.totals.udp)),
-            "remotes": self.remotes,
-            "hook": self.hook,
-            "quota": self.quota.map(|(limit, used)| json!({"limit": limit, "used": used})),
-        })
-    }
-}
-
-fn tcp_json(sum: &Snapshot) -> Value {
-    json!({
-        "open": sum.open,
-        "total": sum.total,
-        "bytes_up": sum.bytes_up,
-        "bytes_down": sum.bytes_down,
-        "ended": sum.ended,
-        "refused": sum.refused,
-        "accept_errors": sum.errors,
-        "connect": sum.connect,
-    })
-}
-
-fn udp_json(sum: &Snapshot) -> Value {
-    json!({
-        "open": sum.open,
-        "total": sum.total,
-        "bytes_up": sum.bytes_up,
-        "bytes_down": sum.bytes_down,
-        "packets_up": sum.packets_up,
-        "packets_down": sum.packets_down,
-        "ended": sum.ended,
-        "dropped": sum.refused,
-        "icmp_errors": sum.errors,
-    })
 }

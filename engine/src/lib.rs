@@ -14,6 +14,7 @@ pub mod relay;
 pub mod resolve;
 pub mod runtime;
 pub mod shared;
+mod stats;
 pub mod transport;
 
 #[cfg(feature = "python")]
