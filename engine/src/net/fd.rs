@@ -33,15 +33,6 @@ impl Fd {
         }
         Ok(Self::own(raw))
     }
-
-    /// Gives the descriptor up without closing it.
-    pub fn release(self) -> RawFd {
-        let raw = self.0;
-        mark(raw, false);
-        COUNT.fetch_sub(1, Ordering::Relaxed);
-        std::mem::forget(self);
-        raw
-    }
 }
 
 impl AsRawFd for Fd {

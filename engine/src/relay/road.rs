@@ -7,7 +7,6 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::Duration;
 
 use super::dial::DialError;
 use super::hook;
@@ -19,7 +18,7 @@ use super::wrap;
 use crate::flow::reason::Reason;
 use crate::flow::table::{Flow, State};
 use crate::runtime::io::Io;
-use crate::runtime::{Sleep, TaskId, Worker};
+use crate::runtime::{TaskId, Worker};
 use crate::transport::{Plain, Stream};
 
 /// Whose way it is.
@@ -163,21 +162,6 @@ pub fn tell(worker: &Worker, flow: &Flow, reason: Reason, why: &str) {
             flow.target().text
         ),
     );
-}
-
-/// A step's own time limit: its result, or `None` when the time came first.
-pub async fn within<T>(
-    worker: &Rc<Worker>,
-    limit: Option<Duration>,
-    mut step: impl FnMut() -> Poll<T>,
-) -> Option<T> {
-    let mut sleep = Sleep::new(worker, limit.map(|limit| worker.now() + limit));
-    poll_fn(|_| match step() {
-        Poll::Ready(value) => Poll::Ready(Some(value)),
-        Poll::Pending if sleep.is_due() => Poll::Ready(None),
-        Poll::Pending => Poll::Pending,
-    })
-    .await
 }
 
 /// Writes all of `bytes`, which the socket's buffer has room for at the beginning of a connection

@@ -87,14 +87,6 @@ impl Executor {
         !self.ready.borrow().is_empty()
     }
 
-    pub fn len(&self) -> usize {
-        self.tasks.borrow().len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.tasks.borrow().is_empty()
-    }
-
     /// Polls what is ready now; what becomes ready meanwhile waits for the next call.
     pub fn run_ready(&self, worker: usize) {
         let batch = self.ready.borrow().len();
