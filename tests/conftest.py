@@ -72,6 +72,7 @@ def _children() -> set[int]:
 def _describe(pid: int) -> str:
     try:
         line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+        name = Path(f"/proc/{pid}/comm").read_text().strip()
     except OSError:
-        line = ""
-    return f"{pid} ({line or 'ended, but nobody waited for it'})"
+        return f"{pid} (gone meanwhile)"
+    return f"{pid} ({line or f'{name}, just starting or ended and not waited for'})"

@@ -59,16 +59,19 @@ def test_a_process_left_behind_fails_its_test(tmp_path: Path) -> None:
         "import subprocess\n"
         "kept = []\n"
         "def test_leaves():\n"
-        "    command = ['sh', '-c', 'echo up; exec sleep 20']\n"
-        "    kept.append(subprocess.Popen(command, stdout=subprocess.PIPE))\n"
+        # Waits in the shell itself: a process that is just replacing itself has no command line.
+        "    command = ['sh', '-c', 'echo up; read never_told']\n"
+        "    pipe = subprocess.PIPE\n"
+        "    kept.append(subprocess.Popen(command, stdin=pipe, stdout=pipe))\n"
         "    kept[0].stdout.readline()\n"
         "def test_innocent(): pass\n"
         "def test_end():\n"
         "    kept[0].kill()\n"
         "    kept[0].wait()\n"
         "    kept[0].stdout.close()\n"
+        "    kept[0].stdin.close()\n"
     )
     run = suite(tmp_path, text, ci=False)
     assert "ERROR test_it.py::test_leaves" in run.stdout, run.stdout
-    assert "sleep 20" in run.stdout
+    assert "read never_told" in run.stdout, run.stdout
     assert "3 passed, 1 error" in run.stdout
