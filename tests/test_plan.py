@@ -14,7 +14,8 @@ import pytest
 from qanat import plan as plan_module
 from qanat.plan import EndpointPlan, RemotePlan, to_json
 
-RUST = (Path(__file__).parent.parent / "engine" / "src" / "plan.rs").read_text()
+ENGINE = Path(__file__).parent.parent / "engine" / "src"
+RUST = (ENGINE / "plan.rs").read_text() + (ENGINE / "desk" / "plan.rs").read_text()
 PLANS: list[type[Any]] = [
     value for name, value in vars(plan_module).items() if name.endswith("Plan")
 ]

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use crate::desk::joining::Counter;
 use crate::error::Error;
 use crate::flow::limits::Gate;
 use crate::flow::rates::Rates;
@@ -60,7 +61,7 @@ struct Registered {
 
 /// Worker threads and what they carry.
 pub struct Engine {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     inboxes: Vec<Arc<Inbox>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     groups: Mutex<HashMap<u32, Arc<Group>>>,
@@ -286,6 +287,43 @@ impl Engine {
             },
         );
         Ok(bound)
+    }
+
+    /// An endpoint without sockets, for flows that the owner accepts: a row of the group's
+    /// statistics, closed like any other.
+    pub(crate) fn open_counter(
+        &self,
+        group: &Arc<Group>,
+        plan: EndpointPlan,
+        listen: Option<SocketAddr>,
+    ) -> Result<Counter, Error> {
+        let route = Route::prepare(plan).map_err(|error| Error::plan(&error))?;
+        let endpoint = Arc::new(Endpoint {
+            handle: self.next_serial(),
+            id: route.plan.id.clone(),
+            gate: Gate::new(&route.plan.limits),
+            rates: Arc::new(Rates::new(&route.plan)),
+            closed: AtomicBool::new(false),
+            group: Arc::clone(group),
+            tcp: Mutex::new(None),
+            udp: None,
+            udp_heir: Heir::default(),
+            tcp_addr: listen,
+            udp_addr: None,
+        });
+        let counter = Counter { endpoint, route };
+        let served = counter.clone();
+        self.ask(move |worker| drop(served.on(worker)))?;
+        lock(&self.endpoints).insert(
+            counter.endpoint.handle,
+            Registered {
+                endpoint: Arc::clone(&counter.endpoint),
+                route: Arc::clone(&counter.route),
+                started: true,
+                checks: Vec::new(),
+            },
+        );
+        Ok(counter)
     }
 
     /// By what plan the latest endpoint of this name goes.
@@ -638,18 +676,18 @@ impl Engine {
         });
     }
 
-    fn next_serial(&self) -> u32 {
+    pub(crate) fn next_serial(&self) -> u32 {
         self.serial.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    fn alive(&self) -> Result<(), Error> {
+    pub(crate) fn alive(&self) -> Result<(), Error> {
         if self.closed.load(Ordering::SeqCst) {
             return Err(Error::closed());
         }
         Ok(())
     }
 
-    fn group(&self, id: u32) -> Result<Arc<Group>, Error> {
+    pub(crate) fn group(&self, id: u32) -> Result<Arc<Group>, Error> {
         self.alive()?;
         lock(&self.groups)
             .get(&id)
@@ -658,7 +696,7 @@ impl Engine {
     }
 
     /// Runs the question on every worker and waits for all answers.
-    fn ask<T, F>(&self, question: F) -> Result<Vec<T>, Error>
+    pub(crate) fn ask<T, F>(&self, question: F) -> Result<Vec<T>, Error>
     where
         T: Send + 'static,
         F: Fn(&Rc<Worker>) -> T + Send + Sync + 'static,

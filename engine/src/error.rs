@@ -45,7 +45,7 @@ impl Error {
         Self::plain("unknown", "no such group of endpoints".to_owned())
     }
 
-    fn plain(code: &'static str, message: String) -> Self {
+    pub fn plain(code: &'static str, message: String) -> Self {
         Self {
             code,
             message,

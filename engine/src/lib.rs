@@ -4,6 +4,7 @@
 
 pub mod abilities;
 pub mod balance;
+pub mod desk;
 pub mod engine;
 pub mod error;
 pub mod first_words;

@@ -3,19 +3,23 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::flow::counters::Snapshot;
 use crate::flow::limits::Gate;
 use crate::flow::rates::Rates;
+use crate::flow::shares::Shares;
 use crate::flow::table::Table;
 use crate::net::fd::Fd;
 use crate::plan::LimitsPlan;
 use crate::relay::health::check::Checks;
 use crate::relay::hook::Questions;
 use crate::runtime::Inbox;
+
+/// Where a flow's number tells its worker.
+pub const WORKER_SHIFT: u32 = 40;
 
 /// Events that wait to be fetched; more are counted and dropped.
 const MOST_EVENTS: usize = 65_536;
@@ -28,6 +32,7 @@ pub struct Shared {
     pub events: Events,
     /// Flows that each worker carries, so that an accepted one goes to an idle worker.
     pub loads: Vec<Load>,
+    turn: AtomicUsize,
     pub inboxes: OnceLock<Vec<Arc<Inbox>>>,
     pub checks: Checks,
     pub questions: Questions,
@@ -53,20 +58,24 @@ impl Totals {
 /// On a cache line of its own: written at every open and close by one worker.
 #[derive(Default)]
 #[repr(align(64))]
-pub struct Load(AtomicU32);
+pub struct Load {
+    flows: AtomicU32,
+    /// Of flows that began there, or for which a number was taken.
+    serial: AtomicU64,
+}
 
 impl Load {
     pub fn set(&self, flows: usize) {
-        self.0.store(flows as u32, Ordering::Relaxed);
+        self.flows.store(flows as u32, Ordering::Relaxed);
     }
 
     /// One more is on its way there.
     pub fn expect_one(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.flows.fetch_add(1, Ordering::Relaxed);
     }
 
     pub fn get(&self) -> u32 {
-        self.0.load(Ordering::Relaxed)
+        self.flows.load(Ordering::Relaxed)
     }
 }
 
@@ -75,6 +84,7 @@ impl Shared {
         Self {
             events: Events::default(),
             loads: (0..workers).map(|_| Load::default()).collect(),
+            turn: AtomicUsize::new(0),
             inboxes: OnceLock::new(),
             checks: Checks::default(),
             questions: Questions::default(),
@@ -93,6 +103,29 @@ impl Shared {
         retired.entry(key).or_default().merge(totals);
     }
 
+    /// The number of a flow that is to begin on that worker. The worker in the upper part makes
+    /// numbers unique without asking anyone; 53 bits in all, since JSON readers keep no more.
+    pub fn next_flow(&self, worker: usize) -> u64 {
+        let serial = self.loads[worker].serial.fetch_add(1, Ordering::Relaxed) + 1;
+        (worker as u64) << WORKER_SHIFT | serial
+    }
+
+    /// The number that was given out last for that worker.
+    pub fn newest_flow(&self, worker: usize) -> u64 {
+        let serial = self.loads[worker].serial.load(Ordering::Relaxed);
+        (worker as u64) << WORKER_SHIFT | serial
+    }
+
+    /// The worker with the least to do. Among equals they take turns.
+    pub fn idlest(&self) -> usize {
+        let count = self.loads.len();
+        let first = self.turn.fetch_add(1, Ordering::Relaxed) % count;
+        let nearest = (first..count).chain(0..first);
+        nearest
+            .min_by_key(|worker| self.loads[*worker].get())
+            .unwrap_or(0)
+    }
+
     pub fn inbox(&self, worker: usize) -> Option<&Arc<Inbox>> {
         self.inboxes.get()?.get(worker)
     }
@@ -102,6 +135,8 @@ impl Shared {
 pub struct Group {
     pub id: u32,
     pub gate: Arc<Gate>,
+    /// Limits by name.
+    pub shares: Shares,
     watched: AtomicBool,
     closed: AtomicBool,
 }
@@ -111,6 +146,7 @@ impl Group {
         Self {
             id,
             gate: Gate::new(limits),
+            shares: Shares::default(),
             watched: AtomicBool::new(false),
             closed: AtomicBool::new(false),
         }

@@ -95,3 +95,55 @@ class Engine:
         """Close everything and join the threads; idempotent."""
     def after_fork_in_child(self) -> None:
         """Close the child's copies of every descriptor of the engine and make it unusable."""
+
+@final
+class Desk:
+    """What Python holds between accepting a connection and letting it go; one for each event loop.
+
+    A *leg* is a socket that the engine owns and Python speaks through; a *flow* is two legs whose
+    bytes the engine moves by itself. What happens to them is reported here:
+
+    * ``ended`` (a flow): ``reason``, ``detail``, ``up``, ``down``, ``packets_up``,
+      ``packets_down``, ``seconds``
+
+    A desk belongs to a group of the engine, whose limits and counters hold for its flows. It may be
+    used from any thread. When a call raises, what it was given was not taken: the caller still owns
+    the descriptors."""
+
+    def __init__(self, engine: Engine, group: int, waiting: int = 65_536) -> None:
+        """While ``waiting`` reports wait to be fetched, nothing new is begun (code ``full``)."""
+    def fileno(self) -> int:
+        """A descriptor that is readable while reports wait (to be watched, not read)."""
+    def take(self) -> list[tuple[int, str, str]]:
+        """Some of the reports that wait, in order: handle, kind, and JSON or nothing. Never blocks.
+        Reports about what was aborted meanwhile are left out."""
+    def endpoint(self, name: str, listen: str) -> int:
+        """A row in the statistics and flow lists of the group, for flows that Python accepts.
+        ``listen`` (``ip:port``, else nothing) is what records show."""
+    def close_endpoint(self, endpoint: int) -> None:
+        """The row goes when its flows have ended."""
+    def lower(
+        self,
+        client_fd: int,
+        target_fd: int,
+        plan: str,
+        unread_client: bytes | bytearray | memoryview | None = None,
+        unread_target: bytes | bytearray | memoryview | None = None,
+    ) -> int:
+        """Two connected stream sockets become a flow (JoinPlan), whose number in ``Engine.flows``
+        is returned. ``unread_client`` was read from the client and not used: it goes to the target
+        before what the socket still holds; ``unread_target`` likewise. From now on the engine owns
+        both descriptors (``socket.detach()`` them).
+
+        Codes: ``plan``, ``descriptor``, ``limit`` (of the group), ``unknown`` (endpoint), ``full``,
+        ``closed``."""
+    def counters(self, flow: int) -> tuple[int, int] | None:
+        """Bytes up and down until now; None when the flow has ended. Asks the flow's worker."""
+    def cut(self, flow: int) -> None:
+        """End a flow now: both legs are reset, and ``ended`` is reported with ``killed``."""
+    def set_rates(self, key: str, up: float | None, down: float | None) -> None:
+        """Limit all flows of the group whose plan names this key, together, living ones too, in
+        bytes per second. A name is forgotten when it has neither limits nor flows. ``full`` when
+        65,536 names are known."""
+    def shutdown(self) -> None:
+        """Cut the flows, close everything else of this desk and return when it is done."""

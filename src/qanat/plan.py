@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 __all__ = [
     "AcceptProxy",
@@ -20,12 +20,15 @@ __all__ = [
     "CertificatePlan",
     "CheckKind",
     "CheckPlan",
+    "DeskListenPlan",
+    "DialPlan",
     "DnsMode",
     "DnsProtocol",
     "EndpointPlan",
     "HealthPlan",
     "HookPlan",
     "HttpCheckPlan",
+    "JoinPlan",
     "LimitsPlan",
     "ListenTransportPlan",
     "Mask",
@@ -40,6 +43,8 @@ __all__ = [
     "RuleKind",
     "RulePlan",
     "TcpPlan",
+    "TlsAcceptPlan",
+    "TlsConnectPlan",
     "TlsListenPlan",
     "TlsSendPlan",
     "UdpCheckPlan",
@@ -339,10 +344,97 @@ class EndpointPlan:
     hook: HookPlan | None = None
 
 
-def to_json(plan: EndpointPlan | LimitsPlan | ResolverPlan) -> str:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinPlan:
+    """One flow that Python begins: what is known of it, and by what limits it goes."""
+
+    endpoint: int
+    """Handle of ``Desk.endpoint``, in whose row it is counted."""
+    target: str
+    """``host:port`` as it was asked for."""
+    client: str | None = None
+    """``ip:port``; None for a client without an address (a Unix socket)."""
+    peer: str | None = None
+    """``ip:port`` of the target's side."""
+    listener: str | None = None
+    """``ip:port`` on which the client came in, when it is not the endpoint's."""
+    user: str | None = None
+    idle_timeout: float | None = None
+    """None is no limit, as is 0."""
+    linger: float | None = None
+    """How long one side may go on after the other has ended; None is no limit."""
+    rates: tuple[str, ...] = ()
+    """Names of limits that this flow shares with others (``Desk.set_rates``)."""
+    age: float = 0.0
+    """Seconds since the client was accepted."""
+    connect: float | None = None
+    """Seconds from then until the target was connected."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsAcceptPlan:
+    """A TLS handshake with a client on a leg that Python holds."""
+
+    tls: TlsListenPlan
+    """Certificates and keys may be PEM text instead of the name of a file."""
+    handshake_timeout: float = 10.0
+    hello: bool = False
+    """Whether the report has the ClientHello as it came."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsConnectPlan:
+    """A TLS handshake with a target on a leg that Python holds."""
+
+    tls: TlsSendPlan
+    handshake_timeout: float = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DialPlan:
+    """A connection that the engine makes for Python: all addresses, raced."""
+
+    addresses: tuple[str, ...] = ()
+    """``ip:port`` each, best first."""
+    name: RemotePlan | None = None
+    """Instead of addresses: a name that the engine resolves."""
+    timeout: float = 5.0
+    """For everything together."""
+    through: str | None = None
+    """``ip:port`` to connect from; port 0 lets the kernel choose."""
+    through_interface: str | None = None
+    """A device whose address to connect from."""
+    interface: str | None = None
+    """A device to send through."""
+    send_mptcp: bool = False
+    resolver: ResolverPlan | None = None
+    """For ``name``; None is the system's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeskListenPlan:
+    """A listening socket whose connections become legs that Python holds."""
+
+    listen: str
+    """``ip:port``; port 0 lets the kernel choose."""
+    ipv6_only: bool = False
+    listen_interface: str | None = None
+    accept_mptcp: bool = False
+    tls: TlsAcceptPlan | None = None
+    """The handshake that comes before a connection is reported."""
+    waiting: int = 1_024
+    """Connections that may wait to be fetched, handshakes included; others wait in the kernel."""
+
+
+def to_json(
+    plan: EndpointPlan
+    | LimitsPlan
+    | ResolverPlan
+    | JoinPlan
+    | TlsAcceptPlan
+    | TlsConnectPlan
+    | DialPlan
+    | DeskListenPlan,
+) -> str:
     """The form in which a plan crosses the border, is stored and is shown."""
-    return json.dumps(_plain(plan), separators=(",", ":"))
-
-
-def _plain(plan: EndpointPlan | LimitsPlan | ResolverPlan) -> dict[str, Any]:
-    return asdict(plan)
+    return json.dumps(asdict(plan), separators=(",", ":"))

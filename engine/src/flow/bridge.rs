@@ -50,6 +50,13 @@ impl Bridge {
         }
     }
 
+    /// Bytes that were read before: they go first.
+    pub fn after(mut self, up: Vec<u8>, down: Vec<u8>) -> Self {
+        self.up.carry = up;
+        self.down.carry = down;
+        self
+    }
+
     pub fn poll(&mut self, worker: &Rc<Worker>, flow: &Flow) -> Poll<End> {
         let (client, target) = (&mut *self.client, &mut *self.target);
         let other = self.down.track.as_seen_by_other();

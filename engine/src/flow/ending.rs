@@ -148,7 +148,7 @@ impl Track {
 
 impl Course {
     pub fn new(worker: &Rc<Worker>, flow: &Flow) -> Self {
-        let idle = flow.route.idle_timeout;
+        let idle = flow.idle_timeout();
         Self {
             first_end: None,
             half_closed: None,
@@ -247,8 +247,8 @@ impl Course {
 
     fn deadline(&self, flow: &Flow) -> Option<Instant> {
         let (since, limit) = match self.half_closed {
-            Some(at) => (at.max(flow.moved.get()), flow.route.linger),
-            None => (flow.moved.get(), flow.route.idle_timeout),
+            Some(at) => (at.max(flow.moved.get()), flow.linger()),
+            None => (flow.moved.get(), flow.idle_timeout()),
         };
         let deadline = limit.map(|limit: Duration| since + limit);
         let sunk = self.sinking.map(|(at, _)| at + SINK_LIMIT);

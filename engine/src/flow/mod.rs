@@ -8,4 +8,6 @@ pub mod pipes;
 pub mod pump;
 pub mod rates;
 pub mod reason;
+pub mod shares;
 pub mod table;
+pub mod terms;

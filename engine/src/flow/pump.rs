@@ -35,6 +35,18 @@ enum Carry {
     Pipe { pipe: Pipe, left: usize },
 }
 
+impl Carry {
+    fn of(bytes: Vec<u8>) -> Self {
+        match bytes.is_empty() {
+            true => Self::Nothing,
+            false => Self::Bytes {
+                bytes: bytes.into_boxed_slice(),
+                sent: 0,
+            },
+        }
+    }
+}
+
 struct Lane {
     track: Track,
     carry: Carry,
@@ -69,6 +81,15 @@ impl Pump {
             down: Lane::new(Side::Target),
             course: Course::new(worker, flow),
         }
+    }
+
+    /// Bytes that were read before: they go first. The client's socket may not have come from a
+    /// listener of ours.
+    pub fn after(mut self, up: Vec<u8>, down: Vec<u8>) -> Self {
+        self.up.carry = Carry::of(up);
+        self.down.carry = Carry::of(down);
+        self.down.delay = Delay::AfterFirst;
+        self
     }
 
     pub fn poll(&mut self, worker: &Rc<Worker>, flow: &Flow) -> Poll<End> {

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::ending::Side;
 use super::limits::ClientKey;
+use super::shares::Share;
 use crate::plan::{EndpointPlan, RatesPlan};
 use crate::runtime::{Sleep, Worker};
 
@@ -100,15 +101,22 @@ pub struct Meter {
     rates: Arc<Rates>,
     client: Arc<[Bucket; 2]>,
     own: [Bucket; 2],
+    shares: Arc<[Arc<Share>]>,
     sleeps: [Sleep; 2],
 }
 
 impl Meter {
-    pub fn new(worker: &Rc<Worker>, rates: Arc<Rates>, client: IpAddr) -> Self {
+    pub fn new(
+        worker: &Rc<Worker>,
+        rates: Arc<Rates>,
+        client: IpAddr,
+        shares: Arc<[Arc<Share>]>,
+    ) -> Self {
         Self {
             client: rates.client(client),
             rates,
             own: Default::default(),
+            shares,
             sleeps: [Sleep::new(worker, None), Sleep::new(worker, None)],
         }
     }
@@ -145,19 +153,24 @@ impl Meter {
     /// The limits in this direction that are set.
     fn buckets(&self, way: usize) -> impl Iterator<Item = (u64, &Bucket)> {
         let rate = |cells: &[AtomicU64; 2]| cells[way].load(Ordering::Relaxed);
+        let shared = self
+            .shares
+            .iter()
+            .map(move |share| (share.rate(way), &share.buckets[way]));
         [
             (rate(&self.rates.flow), &self.own[way]),
             (rate(&self.rates.client), &self.client[way]),
             (rate(&self.rates.endpoint), &self.rates.buckets[way]),
         ]
         .into_iter()
+        .chain(shared)
         .filter(|(rate, _)| *rate != 0)
     }
 }
 
 /// Tokens are bytes; below zero when several workers took at once.
 #[derive(Default)]
-struct Bucket(Mutex<Option<Level>>);
+pub(super) struct Bucket(Mutex<Option<Level>>);
 
 struct Level {
     tokens: f64,

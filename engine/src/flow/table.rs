@@ -7,7 +7,7 @@ use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
@@ -16,10 +16,12 @@ use super::ending::Side;
 use super::limits::Pass;
 use super::rates::Meter;
 use super::reason::{Reason, Refusal};
+use super::terms::Terms;
 use crate::net::socket::local_addr;
 use crate::relay::endpoint::{LocalEndpoint, Route, Target};
 use crate::relay::health::standing::Standing;
 use crate::runtime::{Owner, Worker};
+use crate::shared::Shared;
 use crate::transport::proxy::Addresses;
 use crate::transport::tls::Handshake;
 
@@ -59,6 +61,8 @@ pub struct Flow {
     pub endpoint: Rc<LocalEndpoint>,
     /// The plan that the flow began with.
     pub route: Arc<Route>,
+    /// What holds for this flow alone, when the owner began it.
+    pub terms: Option<Box<Terms>>,
     /// The other end of the client's socket.
     pub client: SocketAddr,
     announced: RefCell<Option<Rc<Announced>>>,
@@ -82,7 +86,7 @@ pub struct Flow {
     /// What TLS handshakes came to, on either leg.
     pub tls: RefCell<Handshakes>,
     /// There when the endpoint has limits on bytes.
-    meter: RefCell<Option<Meter>>,
+    meter: RefCell<Option<Box<Meter>>>,
     /// Set when somebody wants the flow to end now.
     pub cut: Cell<Option<Reason>>,
     owner: RefCell<Option<Owner>>,
@@ -115,9 +119,12 @@ impl Handshakes {
 
 /// What is known when a flow begins.
 pub struct Opening {
+    /// A number that was taken before, or a new one.
+    pub id: Option<u64>,
     pub protocol: Protocol,
     pub endpoint: Rc<LocalEndpoint>,
     pub route: Arc<Route>,
+    pub terms: Option<Box<Terms>>,
     pub client: SocketAddr,
     pub passes: Vec<Pass>,
     /// When it was accepted.
@@ -179,20 +186,19 @@ impl Flow {
     /// How many bytes may be read from a side now. 0: none, and the flow's task is called when some
     /// may.
     pub fn allowance(&self, worker: &Rc<Worker>, from: Side) -> usize {
-        let rates = &self.endpoint.shared.rates;
-        if !rates.is_limited() {
+        if !self.is_metered() {
             return usize::MAX;
         }
         self.meter
             .borrow_mut()
-            .get_or_insert_with(|| Meter::new(worker, Arc::clone(rates), self.origin().ip()))
+            .get_or_insert_with(|| self.new_meter(worker))
             .allowance(from, worker.now())
     }
 
     /// Whether datagrams of so many bytes in all may pass; what may not is dropped.
     pub fn admits(&self, worker: &Rc<Worker>, from: Side, bytes: usize) -> Result<(), Refusal> {
         let rates = &self.endpoint.shared.rates;
-        if !rates.is_limited() {
+        if !self.is_metered() {
             return Ok(());
         }
         if rates.is_spent() {
@@ -220,9 +226,54 @@ impl Flow {
         }
     }
 
+    fn is_metered(&self) -> bool {
+        self.endpoint.shared.rates.is_limited()
+            || self.terms.as_ref().is_some_and(|terms| terms.is_limited())
+    }
+
+    fn new_meter(&self, worker: &Rc<Worker>) -> Box<Meter> {
+        let rates = Arc::clone(&self.endpoint.shared.rates);
+        let shares = self.terms.as_ref().map(|terms| terms.shares.clone());
+        let shares = shares.unwrap_or_default();
+        Box::new(Meter::new(worker, rates, self.origin().ip(), shares))
+    }
+
+    pub fn idle_timeout(&self) -> Option<Duration> {
+        match &self.terms {
+            Some(terms) => terms.idle_timeout,
+            None => self.route.idle_timeout,
+        }
+    }
+
+    pub fn linger(&self) -> Option<Duration> {
+        match &self.terms {
+            Some(terms) => terms.linger,
+            None => self.route.linger,
+        }
+    }
+
+    /// On which of our addresses the client came in.
+    fn listener(&self) -> Option<SocketAddr> {
+        if let Some(listener) = self.terms.as_ref().and_then(|terms| terms.listener) {
+            return Some(listener);
+        }
+        match self.protocol {
+            Protocol::Tcp => self.endpoint.shared.tcp_addr,
+            Protocol::Udp => self.endpoint.shared.udp_addr,
+        }
+    }
+
     /// Where the flow goes, as far as is known by now.
     pub fn target(&self) -> &Target {
         &self.route.targets[self.choice.get()]
+    }
+
+    /// The sockets are about to be closed, and their numbers may soon be others'.
+    pub fn forget_sockets(&self) {
+        self.target_fd.set(-1);
+        if let Some(terms) = &self.terms {
+            terms.client_fd.set(-1);
+        }
     }
 
     /// Says who is called when the flow is cut.
@@ -272,11 +323,12 @@ impl Flow {
             protocol: self.protocol,
             client: self.origin(),
             via: (self.origin() != self.client).then_some(self.client),
-            listener: match self.protocol {
-                Protocol::Tcp => self.endpoint.shared.tcp_addr,
-                Protocol::Udp => self.endpoint.shared.udp_addr,
+            listener: self.listener(),
+            user: self.terms.as_ref().and_then(|terms| terms.user.as_deref()),
+            target: match &self.terms {
+                Some(terms) => &terms.target,
+                None => &self.target().text,
             },
-            target: &self.target().text,
             peer: self.peer.get(),
             source,
             state: if end.is_some() {
@@ -318,6 +370,8 @@ struct Record<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     via: Option<SocketAddr>,
     listener: Option<SocketAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<&'a str>,
     target: &'a str,
     peer: Option<SocketAddr>,
     source: Option<SocketAddr>,
@@ -379,31 +433,31 @@ impl<'a> Facts<'a> {
 /// All live flows of one worker.
 pub struct Table {
     worker: usize,
-    serial: Cell<u64>,
+    shared: Arc<Shared>,
     flows: RefCell<HashMap<u64, Rc<Flow>>>,
     ended: RefCell<Vec<EndedRecord>>,
 }
 
 impl Table {
-    pub fn new(worker: usize) -> Self {
+    pub fn new(worker: usize, shared: Arc<Shared>) -> Self {
         Self {
             worker,
-            serial: Cell::new(0),
+            shared,
             flows: RefCell::default(),
             ended: RefCell::default(),
         }
     }
 
     pub fn open(&self, opening: Opening) -> Rc<Flow> {
-        let serial = self.serial.get() + 1;
-        self.serial.set(serial);
+        let id = opening
+            .id
+            .unwrap_or_else(|| self.shared.next_flow(self.worker));
         let flow = Rc::new(Flow {
-            // The worker in the upper part makes ids unique without asking anyone; 53 bits in all,
-            // since JSON readers keep no more.
-            id: (self.worker as u64) << 40 | serial,
+            id,
             protocol: opening.protocol,
             endpoint: opening.endpoint,
             route: opening.route,
+            terms: opening.terms,
             client: opening.client,
             announced: RefCell::new(None),
             passes: RefCell::new(opening.passes),
@@ -444,6 +498,10 @@ impl Table {
         flow.leave();
         flow.passes.borrow_mut().clear();
         let group = &flow.endpoint.shared.group;
+        if let Some(terms) = &flow.terms {
+            let seconds = now.saturating_duration_since(flow.started).as_secs_f64();
+            terms.tell_end(flow, reason, detail, seconds);
+        }
         if group.is_watched() {
             self.ended.borrow_mut().push(EndedRecord {
                 group: group.id,
@@ -454,7 +512,7 @@ impl Table {
 
     /// The id of the flow that began last.
     pub fn newest(&self) -> u64 {
-        (self.worker as u64) << 40 | self.serial.get()
+        self.shared.newest_flow(self.worker)
     }
 
     pub fn get(&self, id: u64) -> Option<Rc<Flow>> {

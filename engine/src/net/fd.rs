@@ -24,6 +24,14 @@ impl Fd {
         Self(raw)
     }
 
+    /// Whether the engine owns this descriptor.
+    pub fn is_owned(raw: RawFd) -> bool {
+        let fd = raw as usize;
+        OWNED
+            .get(fd / 64)
+            .is_some_and(|word| word.load(Ordering::Relaxed) & (1 << (fd % 64)) != 0)
+    }
+
     /// Another descriptor of the same socket.
     pub fn share(&self) -> io::Result<Self> {
         // SAFETY: plain arguments.

@@ -216,6 +216,22 @@ pub fn set_nonblocking(fd: &impl AsRawFd) -> io::Result<()> {
     Ok(())
 }
 
+/// Makes a descriptor from outside one that doesn't block, if it is a stream socket that can be
+/// connected. Whether it still is turns out at the first read.
+pub fn take_stream(raw: RawFd) -> io::Result<()> {
+    let kind = get(&raw, libc::SOL_SOCKET, libc::SO_TYPE)?;
+    let listens = get(&raw, libc::SOL_SOCKET, libc::SO_ACCEPTCONN)? != 0;
+    if kind != libc::SOCK_STREAM || listens {
+        return Err(io::Error::from_raw_os_error(libc::ESOCKTNOSUPPORT));
+    }
+    // SAFETY: plain arguments.
+    let flags = check(unsafe { libc::fcntl(raw, libc::F_GETFL) })?;
+    match flags & libc::O_NONBLOCK {
+        0 => set_nonblocking(&raw),
+        _ => Ok(()),
+    }
+}
+
 pub fn local_addr(fd: RawFd) -> Option<SocketAddr> {
     let mut raw = RawAddr::empty();
     // SAFETY: the pointers are to a live RawAddr whose length says how large it is.

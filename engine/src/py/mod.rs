@@ -1,6 +1,9 @@
 //! The border to Python: text in, text out, one conversion of errors. Described for callers in
 //! `src/qanat/_engine.pyi`.
 
+mod desk;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use pyo3::create_exception;
@@ -52,13 +55,15 @@ fn inherited(fd: i32) -> Option<Fd> {
 #[pyclass(name = "Engine", module = "qanat._engine", frozen)]
 struct PyEngine {
     /// Leaked in a forked child, whose copy must not be torn down.
-    engine: std::mem::ManuallyDrop<Engine>,
+    engine: std::mem::ManuallyDrop<Arc<Engine>>,
     pid: u32,
 }
 
 impl Drop for PyEngine {
     fn drop(&mut self) {
         if self.pid == std::process::id() {
+            // Desks may still hold it.
+            self.engine.shutdown();
             // SAFETY: dropped once, here, and never used again.
             unsafe { std::mem::ManuallyDrop::drop(&mut self.engine) };
         }
@@ -66,7 +71,7 @@ impl Drop for PyEngine {
 }
 
 impl PyEngine {
-    fn get(&self) -> Result<&Engine, Error> {
+    fn get(&self) -> Result<&Arc<Engine>, Error> {
         if self.pid == std::process::id() {
             Ok(&self.engine)
         } else {
@@ -82,7 +87,7 @@ impl PyEngine {
     fn new(py: Python<'_>, workers: usize, pipe_size: usize) -> PyResult<Self> {
         let engine = py.detach(|| Engine::start(workers, pipe_size))?;
         Ok(Self {
-            engine: std::mem::ManuallyDrop::new(engine),
+            engine: std::mem::ManuallyDrop::new(Arc::new(engine)),
             pid: std::process::id(),
         })
     }
@@ -233,6 +238,8 @@ fn kernel_abilities(py: Python<'_>) -> String {
 
 #[pymodule(name = "_engine")]
 mod module {
+    #[pymodule_export]
+    use super::desk::PyDesk;
     #[pymodule_export]
     use super::{EngineError, PyEngine, build_info, kernel_abilities};
     use pyo3::prelude::*;

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -9,13 +10,14 @@ use std::time::{Duration, Instant};
 
 use super::dial::{Dial, DialError, Dialled};
 use super::endpoint::LocalEndpoint;
-use super::road::{self, Arrival, Walk};
+use super::road::{self, Arrival, Leg, Walk};
+use crate::desk::joining::Legs;
 use crate::flow::bridge::Bridge;
 use crate::flow::ending::{End, Farewell};
 use crate::flow::limits::Pass;
 use crate::flow::pump::Pump;
 use crate::flow::reason::Reason;
-use crate::flow::table::{Flow, Opening, Protocol, State};
+use crate::flow::table::{Flow, Handshakes, Opening, Protocol, State};
 use crate::net::fd::Fd;
 use crate::net::reserve::Claim;
 use crate::net::socket;
@@ -38,9 +40,11 @@ pub struct Admitted {
 /// Starts the flow on this worker.
 pub fn begin(worker: &Rc<Worker>, endpoint: &Rc<LocalEndpoint>, admitted: Admitted) {
     let flow = worker.table.open(Opening {
+        id: None,
         protocol: Protocol::Tcp,
         endpoint: Rc::clone(endpoint),
         route: endpoint.route(),
+        terms: None,
         client: admitted.client,
         passes: admitted.passes,
         at: worker.now(),
@@ -48,13 +52,25 @@ pub fn begin(worker: &Rc<Worker>, endpoint: &Rc<LocalEndpoint>, admitted: Admitt
     worker.shared.loads[worker.index].set(worker.table.len());
     worker.tasks.spawn(|task| {
         flow.owned_by(Owner::Task(task));
-        Life::new(worker, flow, admitted.fd, admitted.claim, task)
+        let stage = Stage::Accepted(admitted.fd);
+        Life::new(worker, flow, stage, Some(admitted.claim), task)
+    });
+}
+
+/// A flow whose legs the owner held until now.
+pub fn begin_joined(worker: &Rc<Worker>, flow: Rc<Flow>, legs: Legs) {
+    worker.shared.loads[worker.index].set(worker.table.len());
+    worker.tasks.spawn(|task| {
+        flow.owned_by(Owner::Task(task));
+        Life::new(worker, flow, Stage::Joined(Box::new(legs)), None, task)
     });
 }
 
 enum Stage {
     /// Nothing was done yet.
     Accepted(Fd),
+    /// As it came from the owner.
+    Joined(Box<Legs>),
     Dial {
         client: Io,
         dial: Box<Dial>,
@@ -90,19 +106,25 @@ struct Life {
 }
 
 impl Life {
-    fn new(worker: &Rc<Worker>, flow: Rc<Flow>, client: Fd, claim: Claim, task: TaskId) -> Self {
+    fn new(
+        worker: &Rc<Worker>,
+        flow: Rc<Flow>,
+        stage: Stage,
+        claim: Option<Claim>,
+        task: TaskId,
+    ) -> Self {
         Self {
             worker: Rc::clone(worker),
             flow,
             task,
-            stage: Stage::Accepted(client),
-            claim: Some(claim),
+            stage,
+            claim,
         }
     }
 
     fn has_target(&self) -> bool {
         match &self.stage {
-            Stage::Accepted(_) | Stage::Road(_) => false,
+            Stage::Accepted(_) | Stage::Joined(_) | Stage::Road(_) => false,
             Stage::Dial { dial, .. } => dial.has_socket(),
             _ => true,
         }
@@ -112,6 +134,7 @@ impl Life {
     fn step(&mut self, cx: &mut Context<'_>) -> Option<Stage> {
         match &mut self.stage {
             Stage::Accepted(_) => Some(self.start_dial()),
+            Stage::Joined(_) => Some(self.settle()),
             Stage::Dial {
                 client,
                 dial,
@@ -198,6 +221,45 @@ impl Life {
         }
     }
 
+    fn settle(&mut self) -> Stage {
+        let Stage::Joined(legs) = std::mem::replace(&mut self.stage, Stage::Ended) else {
+            return Stage::Ended;
+        };
+        let Legs {
+            client,
+            target,
+            first_up,
+            first_down,
+        } = *legs;
+        let worker = &self.worker;
+        let settled = client
+            .settle(worker, self.task)
+            .and_then(|client| Ok((client, target.settle(worker, self.task)?)));
+        let ((client, client_tls), (target, target_tls)) = match settled {
+            Ok(legs) => legs,
+            Err(error) => return self.end(Reason::Error, Some(&error.to_string())),
+        };
+        *self.flow.tls.borrow_mut() = Handshakes {
+            client: client_tls,
+            target: target_tls,
+        };
+        self.flow.target_fd.set(target.io().as_raw_fd());
+        if let Some(terms) = &self.flow.terms {
+            terms.client_fd.set(client.io().as_raw_fd());
+        }
+        worker.young.note(worker, &self.flow);
+        match (client, target) {
+            (Leg::Plain(client), Leg::Plain(target)) => Stage::Pump(
+                Pump::new(worker, client, target, &self.flow).after(first_up, first_down),
+            ),
+            (client, target) => {
+                let (client, target) = (client.into_stream(), target.into_stream());
+                let bridge = Bridge::new(worker, client, target, &self.flow);
+                Stage::Bridge(Box::new(bridge.after(first_up, first_down)))
+            }
+        }
+    }
+
     fn dialled(&mut self, dialled: Dialled) -> Stage {
         let Stage::Dial { client, .. } = std::mem::replace(&mut self.stage, Stage::Ended) else {
             return Stage::Ended;
@@ -242,6 +304,7 @@ impl Life {
     fn abandon(&mut self, reason: Reason, detail: Option<String>) -> Stage {
         match std::mem::replace(&mut self.stage, Stage::Ended) {
             Stage::Accepted(fd) => socket::reset_on_close(&fd),
+            Stage::Joined(legs) => legs.reset(),
             Stage::Dial { client, .. } => {
                 client.reset();
                 if reason == Reason::ConnectTimeout {
@@ -252,14 +315,14 @@ impl Life {
             // What it holds is doomed.
             Stage::Road(road) => drop(road),
             Stage::Bridge(bridge) => {
-                self.flow.target_fd.set(-1);
+                self.flow.forget_sockets();
                 let (client, target) = bridge.into_ios();
                 client.reset();
                 target.reset();
             }
             Stage::Pump(mut pump) => {
                 pump.release(&self.worker);
-                self.flow.target_fd.set(-1);
+                self.flow.forget_sockets();
                 pump.client.reset();
                 pump.target.reset();
             }
@@ -279,7 +342,7 @@ impl Life {
             Stage::Bridge(bridge) => bridge.into_ios(),
             _ => return Stage::Ended,
         };
-        self.flow.target_fd.set(-1);
+        self.flow.forget_sockets();
         let detail = end.error.map(|error| error.to_string());
         let mut flush = None;
         for (leg, farewell) in [(client, end.client), (target, end.target)] {
@@ -294,7 +357,7 @@ impl Life {
             return self.end(end.reason, detail.as_deref());
         };
         let now = self.worker.now();
-        let linger = self.flow.route.linger.unwrap_or(FLUSH_LIMIT);
+        let linger = self.flow.linger().unwrap_or(FLUSH_LIMIT);
         self.flow.state.set(State::Closing);
         let mut sleep = Sleep::new(&self.worker, Some(now + FLUSH_FIRST_LOOK));
         sleep.is_due();

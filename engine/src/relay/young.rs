@@ -66,12 +66,15 @@ impl Source for Sweep {
 }
 
 fn keep_alive(flow: &Flow) {
-    let fd = flow.target_fd.get();
-    if fd < 0 {
-        return;
+    // Clients that a listener of ours accepted have it from there.
+    let client = flow.terms.as_ref().map(|terms| terms.client_fd.get());
+    for fd in [Some(flow.target_fd.get()), client].into_iter().flatten() {
+        if fd < 0 {
+            continue;
+        }
+        // SAFETY: the flow keeps its descriptors open for as long as it names them.
+        let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+        let tcp = &flow.route.tcp;
+        let _ = socket::keepalive(&fd, tcp.keepalive, tcp.keepalive_probes);
     }
-    // SAFETY: the flow keeps its target's descriptor open for as long as it names it.
-    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
-    let tcp = &flow.route.tcp;
-    let _ = socket::keepalive(&fd, tcp.keepalive, tcp.keepalive_probes);
 }

@@ -50,6 +50,22 @@ impl Io {
         self.readiness() & bits != 0
     }
 
+    /// Has the first call tried although no event has come yet.
+    pub fn assume(&self, bits: u8) {
+        self.worker.reactor.set(self.watch, bits);
+    }
+
+    /// The socket alone, watched by nobody.
+    pub fn into_fd(self) -> Fd {
+        self.worker.reactor.unwatch(self.fd.as_raw_fd(), self.watch);
+        let this = std::mem::ManuallyDrop::new(self);
+        // SAFETY: what is read out is not used or dropped through `this` any more.
+        unsafe {
+            drop(std::ptr::read(&raw const this.worker));
+            std::ptr::read(&raw const this.fd)
+        }
+    }
+
     pub fn clear(&self, bits: u8) {
         self.worker.reactor.clear(self.watch, bits);
     }

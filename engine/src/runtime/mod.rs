@@ -81,7 +81,7 @@ impl Worker {
         Ok(Rc::new(Self {
             index,
             number,
-            table: Table::new(index),
+            table: Table::new(index, Arc::clone(&shared)),
             shared,
             inbox,
             reactor: Reactor::new()?,

@@ -73,6 +73,8 @@ class Flow:
     """Why it ended, one of a closed list of words; None while it lives."""
     detail: str | None = None
     """More about the end, such as ``Connection refused (os error 111)``."""
+    user: str | None = None
+    """Who it belongs to, for flows of programs that know their users."""
     via: str | None = None
     """The other end of the client's socket, when a PROXY header named another client."""
     tls: str | None = None
@@ -127,6 +129,7 @@ class Flow:
             worker=get("worker", 0),
             reason=reason,
             detail=get("detail"),
+            user=get("user"),
             via=get("via"),
             **{name: get(name) for name in _HANDSHAKE},
         )

@@ -77,9 +77,11 @@ impl UdpEndpoint {
             }
         };
         let flow = worker.table.open(Opening {
+            id: None,
             protocol: Protocol::Udp,
             endpoint: Rc::clone(endpoint),
             route,
+            terms: None,
             client: key.client,
             passes: Vec::new(),
             at: now,

@@ -48,7 +48,7 @@ pub fn provider() -> Arc<CryptoProvider> {
 }
 
 /// What a handshake came to.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Handshake {
     pub version: &'static str,
     pub cipher: String,
@@ -100,6 +100,16 @@ pub struct Tls {
     handshake: Rc<Handshake>,
 }
 
+/// TLS without its socket.
+pub struct Parts {
+    conn: Connection,
+    staged: Vec<u8>,
+    fault: Option<Fault>,
+    ended: bool,
+    said_end: bool,
+    handshake: Handshake,
+}
+
 impl Tls {
     /// The side that is called.
     pub fn server(io: Io, config: Arc<ServerConfig>) -> Result<Self, Fault> {
@@ -132,6 +142,33 @@ impl Tls {
             ended: false,
             said_end: false,
             handshake: Rc::default(),
+        }
+    }
+
+    /// The socket, and all that is to be known to go on elsewhere.
+    pub fn take_apart(self) -> (Io, Parts) {
+        let parts = Parts {
+            conn: self.conn,
+            staged: self.staged,
+            fault: self.fault,
+            ended: self.ended,
+            said_end: self.said_end,
+            handshake: Rc::unwrap_or_clone(self.handshake),
+        };
+        (self.io, parts)
+    }
+
+    /// Goes on where it was taken apart, after its handshake.
+    pub fn put_together(io: Io, parts: Parts) -> Self {
+        Self {
+            io,
+            conn: parts.conn,
+            staged: parts.staged,
+            first: Vec::new(),
+            fault: parts.fault,
+            ended: parts.ended,
+            said_end: parts.said_end,
+            handshake: Rc::new(parts.handshake),
         }
     }
 

@@ -1,0 +1,266 @@
+//! Legs and flows that the owner holds: it accepts a socket or has it dialled, says and hears what
+//! it must, and then joins two legs, which from there on are moved like those of any other flow.
+//!
+//! Each thread of the owner has a desk of its own, at which everything that happens to what it
+//! holds is reported.
+
+pub mod joining;
+pub mod lifted;
+pub mod plan;
+pub mod reports;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use self::joining::{Counter, Join, Legs};
+use self::lifted::Lifted;
+use self::plan::JoinPlan;
+use self::reports::{Report, Reports};
+use crate::engine::Engine;
+use crate::error::Error;
+use crate::flow::reason::Reason;
+use crate::net::fd::Fd;
+use crate::net::socket;
+use crate::plan::EndpointPlan;
+use crate::runtime::{Worker, ready};
+use crate::shared::{Group, WORKER_SHIFT};
+
+/// How long a worker may take to answer before it counts as stuck.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where the owner's thread keeps what it holds.
+pub struct Desk {
+    engine: Arc<Engine>,
+    group: Arc<Group>,
+    reports: Arc<Reports>,
+    counters: Mutex<HashMap<u32, Counter>>,
+    closed: AtomicBool,
+}
+
+impl Desk {
+    /// While `most` reports wait, nothing new is begun.
+    pub fn open(engine: &Arc<Engine>, group: u32, most: usize) -> Result<Self, Error> {
+        let group = engine.group(group)?;
+        let reports = Reports::open(most.max(1))
+            .map_err(|error| Error::io("start", "can't make a descriptor", error))?;
+        Ok(Self {
+            engine: Arc::clone(engine),
+            group,
+            reports: Arc::new(reports),
+            counters: Mutex::default(),
+            closed: AtomicBool::new(false),
+        })
+    }
+
+    pub fn bell(&self) -> Result<RawFd, Error> {
+        self.reports.bell().ok_or_else(desk_closed)
+    }
+
+    pub fn take(&self) -> Vec<Report> {
+        self.reports.take()
+    }
+
+    /// A row in the group's statistics. `listen` is what records show.
+    pub fn endpoint(&self, name: &str, listen: &str) -> Result<u32, Error> {
+        self.alive()?;
+        let shown: Option<SocketAddr> = listen.parse().ok();
+        // The remote is never used: each flow brings its own target.
+        let plan = EndpointPlan::new(name, "0.0.0.0:0", "0.0.0.0", 0);
+        let counter = self.engine.open_counter(&self.group, plan, shown)?;
+        let handle = counter.endpoint.handle;
+        lock(&self.counters).insert(handle, counter);
+        Ok(handle)
+    }
+
+    /// Its flows live on.
+    pub fn close_endpoint(&self, handle: u32) -> Result<(), Error> {
+        match lock(&self.counters).remove(&handle) {
+            None => Ok(()),
+            Some(_) => match self.engine.close(handle, None) {
+                // With its group.
+                Err(error) if error.code == "unknown" => Ok(()),
+                closed => closed,
+            },
+        }
+    }
+
+    /// Two connected sockets become a flow at once. On error neither is taken.
+    pub fn lower(
+        &self,
+        client: RawFd,
+        target: RawFd,
+        plan: JoinPlan,
+        first_up: Vec<u8>,
+        first_down: Vec<u8>,
+    ) -> Result<u64, Error> {
+        self.ready_for_more()?;
+        let shared = &self.engine.shared;
+        let worker = shared.idlest();
+        let join = self.prepare(worker, plan)?;
+        if client == target {
+            return Err(not_taken(
+                "both legs",
+                std::io::Error::from_raw_os_error(libc::EINVAL),
+            ));
+        }
+        check_stream(client).map_err(|error| not_taken("the client's leg", error))?;
+        check_stream(target).map_err(|error| not_taken("the target's leg", error))?;
+        let legs = Legs {
+            client: Lifted::Plain(Fd::own(client)),
+            target: Lifted::Plain(Fd::own(target)),
+            first_up,
+            first_down,
+        };
+        let id = join.id;
+        shared.loads[worker].expect_one();
+        self.call(worker, move |worker| join.begin(worker, legs))?;
+        Ok(id)
+    }
+
+    /// Bytes up and down; `None` when there is no such flow any more.
+    pub fn counted(&self, flow: u64) -> Result<Option<(u64, u64)>, Error> {
+        let (answer, answered) = mpsc::channel();
+        self.call(worker_of(flow), move |worker| {
+            let counted = worker
+                .table
+                .get(flow)
+                .map(|flow| (flow.bytes_up.get(), flow.bytes_down.get()));
+            let _ = answer.send(counted);
+        })?;
+        answered.recv_timeout(PATIENCE).map_err(|_| Error::stuck())
+    }
+
+    /// Ends a flow now, with a reset on both legs, and a report.
+    pub fn cut(&self, flow: u64) -> Result<(), Error> {
+        let reports = Arc::clone(&self.reports);
+        self.call(worker_of(flow), move |worker| {
+            cut(worker, &reports, Reason::Killed, Some(flow));
+        })
+    }
+
+    /// Live limits of all flows whose plan names the key; `None` is none.
+    pub fn set_rates(&self, key: &str, up: Option<f64>, down: Option<f64>) -> Result<(), Error> {
+        let rate = |rate: Option<f64>| match rate {
+            None => Ok(0),
+            Some(rate) if rate >= 1.0 && rate < u64::MAX as f64 => Ok(rate as u64),
+            Some(rate) => {
+                let text = format!("{rate} bytes per second is no limit");
+                Err(Error::plain("plan", text))
+            }
+        };
+        match self.group.shares.set(key, [rate(up)?, rate(down)?]) {
+            true => Ok(()),
+            false => Err(joining::too_many_names()),
+        }
+    }
+
+    /// Closes everything of this desk and waits until it is done.
+    pub fn shutdown(&self) {
+        if self.closed.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let handles: Vec<_> = lock(&self.counters).keys().copied().collect();
+        let reports = Arc::clone(&self.reports);
+        self.reports.close();
+        // An engine that is shut down has closed everything by itself.
+        let _ = self.engine.ask(move |worker| {
+            cut(worker, &reports, Reason::Shutdown, None);
+        });
+        for handle in handles {
+            let _ = self.close_endpoint(handle);
+        }
+        // What was cut ended in the same turn of the loop; the next turn can be asked.
+        let _ = self.engine.ask(|_| ());
+    }
+
+    fn prepare(&self, worker: usize, plan: JoinPlan) -> Result<Join, Error> {
+        let counter = lock(&self.counters)
+            .get(&plan.endpoint)
+            .cloned()
+            .ok_or_else(Error::no_endpoint)?;
+        let id = self.engine.shared.next_flow(worker);
+        Join::prepare(id, counter, plan, &self.reports)
+    }
+
+    fn call(
+        &self,
+        worker: usize,
+        call: impl FnOnce(&std::rc::Rc<Worker>) + Send + 'static,
+    ) -> Result<(), Error> {
+        self.alive()?;
+        let inbox = self.engine.shared.inbox(worker);
+        match inbox.is_some_and(|inbox| inbox.call(call)) {
+            true => Ok(()),
+            false => Err(Error::closed()),
+        }
+    }
+
+    fn ready_for_more(&self) -> Result<(), Error> {
+        self.alive()?;
+        match self.reports.is_full() {
+            false => Ok(()),
+            true => Err(Error::plain("full", "too many reports wait".to_owned())),
+        }
+    }
+
+    fn alive(&self) -> Result<(), Error> {
+        if self.closed.load(Ordering::SeqCst) || self.group.is_closed() {
+            return Err(desk_closed());
+        }
+        self.engine.alive()
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        self.shutdown();
+    }
+}
+
+/// Ends one flow of the desk, or all of them.
+fn cut(worker: &Worker, reports: &Arc<Reports>, reason: Reason, flow: Option<u64>) {
+    let mine = |of: &Arc<Reports>| Arc::ptr_eq(of, reports);
+    let flows = worker.table.list(|each| {
+        flow.is_none_or(|flow| flow == each.id)
+            && each
+                .terms
+                .as_ref()
+                .is_some_and(|terms| mine(&terms.reports))
+    });
+    for flow in flows {
+        flow.cut.set(Some(reason));
+        if let Some(owner) = flow.owner() {
+            worker.call_owner(owner, ready::CUT);
+        }
+    }
+}
+
+/// The worker on which a flow of that number lives; a number that is none of ours finds no inbox.
+fn worker_of(flow: u64) -> usize {
+    usize::try_from(flow >> WORKER_SHIFT).unwrap_or(usize::MAX)
+}
+
+/// Whether this descriptor can be a leg. It is made one that doesn't block.
+fn check_stream(raw: RawFd) -> std::io::Result<()> {
+    if Fd::is_owned(raw) {
+        return Err(std::io::Error::from_raw_os_error(libc::EBUSY));
+    }
+    socket::take_stream(raw)
+}
+
+fn not_taken(what: &str, error: std::io::Error) -> Error {
+    Error::io("descriptor", &format!("can't take {what}"), error)
+}
+
+fn desk_closed() -> Error {
+    Error::plain("closed", "the desk is closed".to_owned())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
