@@ -21,6 +21,9 @@ use crate::runtime::Inbox;
 /// Where a flow's number tells its worker.
 pub const WORKER_SHIFT: u32 = 40;
 
+/// Above the numbers of all workers.
+const HELD_SHIFT: u32 = 52;
+
 /// Events that wait to be fetched; more are counted and dropped.
 const MOST_EVENTS: usize = 65_536;
 
@@ -33,6 +36,8 @@ pub struct Shared {
     /// Flows that each worker carries, so that an accepted one goes to an idle worker.
     pub loads: Vec<Load>,
     turn: AtomicUsize,
+    /// Of legs and listeners.
+    held: AtomicU64,
     pub inboxes: OnceLock<Vec<Arc<Inbox>>>,
     pub checks: Checks,
     pub questions: Questions,
@@ -85,6 +90,7 @@ impl Shared {
             events: Events::default(),
             loads: (0..workers).map(|_| Load::default()).collect(),
             turn: AtomicUsize::new(0),
+            held: AtomicU64::new(0),
             inboxes: OnceLock::new(),
             checks: Checks::default(),
             questions: Questions::default(),
@@ -114,6 +120,11 @@ impl Shared {
     pub fn newest_flow(&self, worker: usize) -> u64 {
         let serial = self.loads[worker].serial.load(Ordering::Relaxed);
         (worker as u64) << WORKER_SHIFT | serial
+    }
+
+    /// The number of something that the owner will hold, unlike that of any flow.
+    pub fn next_leg(&self) -> u64 {
+        1 << HELD_SHIFT | self.held.fetch_add(1, Ordering::Relaxed)
     }
 
     /// The worker with the least to do. Among equals they take turns.

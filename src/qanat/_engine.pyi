@@ -100,15 +100,30 @@ class Engine:
 class Desk:
     """What Python holds between accepting a connection and letting it go; one for each event loop.
 
-    A *leg* is a socket that the engine owns and Python speaks through; a *flow* is two legs whose
-    bytes the engine moves by itself. What happens to them is reported here:
+    A *leg* is a socket that the engine owns and Python speaks through, in the clear or by TLS; a
+    *flow* is two legs whose bytes the engine moves by itself. What happens to them is reported
+    here:
 
+    * ``connected`` (a dialled leg): ``peer``, ``local``
+    * ``shaken`` (a leg, after its handshake): ``version``, ``cipher``, ``sni``, ``alpn``,
+      ``client_certificate`` (its subject), ``resumed``; ``hello`` if the plan wants it: the
+      ClientHello message in hexadecimal, without record headers; ``certificate`` after
+      ``tls_connect``: the target's in hexadecimal DER
+    * ``failed`` (a leg; the handle is gone with it): ``code``, ``errno``, ``text``. Codes: those of
+      flows that can't connect, such as ``connect_refused``; ``tls``, ``handshake_timeout``,
+      ``closed``, ``reset``, ``broken``
+    * ``readable``, ``writable``, ``drained`` (a leg): nothing, once, after they were asked for
+    * ``accepted`` (a listener): ``leg``, ``peer``, ``local``, ``tls`` (as in ``shaken``, or null)
     * ``ended`` (a flow): ``reason``, ``detail``, ``up``, ``down``, ``packets_up``,
       ``packets_down``, ``seconds``
 
     A desk belongs to a group of the engine, whose limits and counters hold for its flows. It may be
     used from any thread. When a call raises, what it was given was not taken: the caller still owns
-    the descriptors."""
+    the descriptors. After success they are the engine's: ``socket.detach()`` them.
+
+    Common codes: ``plan``, ``descriptor`` (no socket of the kind, or the engine's already),
+    ``closed`` (desk, or no such leg), ``full`` (reports wait to be fetched), ``busy`` (the leg is
+    being connected or shakes hands)."""
 
     def __init__(self, engine: Engine, group: int, waiting: int = 65_536) -> None:
         """While ``waiting`` reports wait to be fetched, nothing new is begun (code ``full``)."""
@@ -122,6 +137,49 @@ class Desk:
         ``listen`` (``ip:port``, else nothing) is what records show."""
     def close_endpoint(self, endpoint: int) -> None:
         """The row goes when its flows have ended."""
+    def adopt(self, fd: int, unread: bytes | bytearray | memoryview | None = None) -> int:
+        """A leg over a connected TCP or Unix stream socket. ``unread`` was read from it and belongs
+        before what it still holds."""
+    def dial(self, plan: str) -> int:
+        """A leg over a connection that is made now (DialPlan): ``connected`` or ``failed``."""
+    def listen(self, plan: str, fd: int = -1) -> tuple[int, str]:
+        """Accept connections as legs (DeskListenPlan): a handle and the address. ``fd`` is a socket
+        that listens already. Code ``bind``."""
+    def close_listener(self, listener: int) -> None:
+        """Close the socket, and reset the connections whose reports were not fetched."""
+    def tls_accept(
+        self, leg: int, plan: str, unread: bytes | bytearray | memoryview | None = None
+    ) -> None:
+        """Shake hands with a client (TlsAcceptPlan): ``shaken`` or ``failed``. ``unread`` was read
+        from the leg before. What was written before goes out before."""
+    def tls_connect(self, leg: int, plan: str) -> None:
+        """Shake hands with a target (TlsConnectPlan)."""
+    def read(self, leg: int, most: int) -> bytes | None:
+        """What has come, up to ``most`` bytes; empty at the end, for ever. None: nothing yet, and
+        ``readable`` follows once. Up to 128 KiB are read ahead, from the first call on. Codes
+        ``reset``, ``broken``, ``tls``."""
+    def write(self, leg: int, data: bytes | bytearray | memoryview) -> int:
+        """How many bytes were taken. Up to 128 KiB wait; when not all were taken, ``writable``
+        follows once half of that is free. Codes as for ``read``, and ``finished``."""
+    def finish(self, leg: int) -> None:
+        """Our end of the stream, behind everything written; reading goes on."""
+    def drained(self, leg: int) -> bool:
+        """Whether the kernel has everything written; if not, ``drained`` follows once."""
+    def close(self, leg: int) -> None:
+        """An orderly end in the background: everything written, our end, up to 5 s for the peer's.
+        The handle is gone at once. A leg that is gone already is no error."""
+    def abort(self, leg: int) -> None:
+        """Reset now, in any state; no report about it follows."""
+    def join(
+        self,
+        client: int,
+        target: int,
+        plan: str,
+        unread_client: bytes | bytearray | memoryview | None = None,
+        unread_target: bytes | bytearray | memoryview | None = None,
+    ) -> int:
+        """Two legs become a flow (JoinPlan), as with ``lower``; the handles are gone. Everything
+        written to them goes out first, then what is unread, then what the engine has read ahead."""
     def lower(
         self,
         client_fd: int,
@@ -130,13 +188,12 @@ class Desk:
         unread_client: bytes | bytearray | memoryview | None = None,
         unread_target: bytes | bytearray | memoryview | None = None,
     ) -> int:
-        """Two connected stream sockets become a flow (JoinPlan), whose number in ``Engine.flows``
-        is returned. ``unread_client`` was read from the client and not used: it goes to the target
-        before what the socket still holds; ``unread_target`` likewise. From now on the engine owns
-        both descriptors (``socket.detach()`` them).
+        """``adopt``, ``adopt`` and ``join`` in one: two connected stream sockets become a flow
+        (JoinPlan), whose number in ``Engine.flows`` is returned. ``unread_client`` was read from
+        the client and not used: it goes to the target before what the socket still holds;
+        ``unread_target`` likewise.
 
-        Codes: ``plan``, ``descriptor``, ``limit`` (of the group), ``unknown`` (endpoint), ``full``,
-        ``closed``."""
+        Further codes: ``limit`` (of the group), ``unknown`` (endpoint)."""
     def counters(self, flow: int) -> tuple[int, int] | None:
         """Bytes up and down until now; None when the flow has ended. Asks the flow's worker."""
     def cut(self, flow: int) -> None:

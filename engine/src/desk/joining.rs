@@ -10,6 +10,7 @@ use super::plan::JoinPlan;
 use super::reports::Reports;
 use crate::error::Error;
 use crate::flow::limits::Pass;
+use crate::flow::reason::Reason;
 use crate::flow::shares::MOST_NAMES;
 use crate::flow::table::{Opening, Protocol, State};
 use crate::flow::terms::Terms;
@@ -97,8 +98,8 @@ impl Join {
         })
     }
 
-    /// The flow begins here.
-    pub fn begin(self, worker: &Rc<Worker>, legs: Legs) {
+    /// The flow begins here; one that is not wanted any more ends at once.
+    pub fn begin(self, worker: &Rc<Worker>, legs: Legs, wanted: bool) {
         let flow = worker.table.open(Opening {
             id: Some(self.id),
             protocol: Protocol::Tcp,
@@ -115,6 +116,9 @@ impl Join {
         if let Some(connect) = self.connect {
             flow.connected.set(Some(self.began + connect));
             flow.counters().connect.record(connect);
+        }
+        if !wanted {
+            flow.cut.set(Some(Reason::Killed));
         }
         tcp::begin_joined(worker, flow, legs);
     }

@@ -4,22 +4,34 @@
 //! Each thread of the owner has a desk of its own, at which everything that happens to what it
 //! holds is reported.
 
+mod dialling;
+mod held;
 pub mod joining;
+mod leg;
+mod legs;
 pub mod lifted;
+mod listening;
 pub mod plan;
+mod recent;
 pub mod reports;
+mod shaking;
+mod speaking;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use self::dialling::Ways;
 use self::joining::{Counter, Join, Legs};
+use self::leg::Order;
 use self::lifted::Lifted;
+use self::listening::Listener;
 use self::plan::JoinPlan;
+use self::recent::Recent;
 use self::reports::{Report, Reports};
 use crate::engine::Engine;
 use crate::error::Error;
@@ -33,12 +45,25 @@ use crate::shared::{Group, WORKER_SHIFT};
 /// How long a worker may take to answer before it counts as stuck.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// The desk itself holds its reports, and its table of legs does.
+const HOLDERS: usize = 2;
+
+/// TLS configurations that are kept ready.
+const MOST_CONFIGURATIONS: usize = 256;
+
 /// Where the owner's thread keeps what it holds.
 pub struct Desk {
     engine: Arc<Engine>,
     group: Arc<Group>,
     reports: Arc<Reports>,
     counters: Mutex<HashMap<u32, Counter>>,
+    legs: Arc<legs::Legs>,
+    listeners: Mutex<HashMap<u64, Arc<Listener>>>,
+    /// Flows whose legs are on their way to them.
+    joining: Arc<Mutex<HashSet<u64>>>,
+    ways: Ways,
+    acceptors: Recent<String, speaking::Greeting>,
+    connectors: Recent<String, speaking::Calling>,
     closed: AtomicBool,
 }
 
@@ -48,11 +73,21 @@ impl Desk {
         let group = engine.group(group)?;
         let reports = Reports::open(most.max(1))
             .map_err(|error| Error::io("start", "can't make a descriptor", error))?;
+        let reports = Arc::new(reports);
         Ok(Self {
             engine: Arc::clone(engine),
             group,
-            reports: Arc::new(reports),
+            legs: Arc::new(legs::Legs::new(
+                Arc::clone(&engine.shared),
+                Arc::clone(&reports),
+            )),
+            reports,
             counters: Mutex::default(),
+            listeners: Mutex::default(),
+            joining: Arc::default(),
+            ways: Ways::default(),
+            acceptors: Recent::new(MOST_CONFIGURATIONS),
+            connectors: Recent::new(MOST_CONFIGURATIONS),
             closed: AtomicBool::new(false),
         })
     }
@@ -61,8 +96,25 @@ impl Desk {
         self.reports.bell().ok_or_else(desk_closed)
     }
 
+    /// Some of what happened. What concerns a leg that is closed by now is left out.
     pub fn take(&self) -> Vec<Report> {
-        self.reports.take()
+        let mut batch = self.reports.take();
+        batch.retain(|report| {
+            if report.kind == "accepted"
+                && let Some(listener) = lock(&self.listeners).get(&report.handle)
+            {
+                listener.one_less();
+            }
+            let Some(leg) = report.leg else {
+                return true;
+            };
+            match report.kind {
+                // It is of no use any more.
+                "failed" => self.legs.remove(leg).is_some(),
+                _ => self.legs.has(leg),
+            }
+        });
+        batch
     }
 
     /// A row in the group's statistics. `listen` is what records show.
@@ -79,14 +131,8 @@ impl Desk {
 
     /// Its flows live on.
     pub fn close_endpoint(&self, handle: u32) -> Result<(), Error> {
-        match lock(&self.counters).remove(&handle) {
-            None => Ok(()),
-            Some(_) => match self.engine.close(handle, None) {
-                // With its group.
-                Err(error) if error.code == "unknown" => Ok(()),
-                closed => closed,
-            },
-        }
+        self.alive()?;
+        self.forget_endpoint(handle)
     }
 
     /// Two connected sockets become a flow at once. On error neither is taken.
@@ -118,7 +164,7 @@ impl Desk {
         };
         let id = join.id;
         shared.loads[worker].expect_one();
-        self.call(worker, move |worker| join.begin(worker, legs))?;
+        self.call(worker, move |worker| join.begin(worker, legs, true))?;
         Ok(id)
     }
 
@@ -138,6 +184,8 @@ impl Desk {
     /// Ends a flow now, with a reset on both legs, and a report.
     pub fn cut(&self, flow: u64) -> Result<(), Error> {
         let reports = Arc::clone(&self.reports);
+        // Its legs may still be on their way to it.
+        lock(&self.joining).remove(&flow);
         self.call(worker_of(flow), move |worker| {
             cut(worker, &reports, Reason::Killed, Some(flow));
         })
@@ -164,18 +212,41 @@ impl Desk {
         if self.closed.swap(true, Ordering::SeqCst) {
             return;
         }
-        let handles: Vec<_> = lock(&self.counters).keys().copied().collect();
-        let reports = Arc::clone(&self.reports);
         self.reports.close();
+        for leg in self.legs.close() {
+            leg.part(Order::Abort);
+        }
+        lock(&self.joining).clear();
+        for listener in std::mem::take(&mut *lock(&self.listeners)).into_values() {
+            listener.close(());
+        }
+        let reports = Arc::clone(&self.reports);
         // An engine that is shut down has closed everything by itself.
         let _ = self.engine.ask(move |worker| {
             cut(worker, &reports, Reason::Shutdown, None);
         });
+        let handles: Vec<_> = lock(&self.counters).keys().copied().collect();
         for handle in handles {
-            let _ = self.close_endpoint(handle);
+            let _ = self.forget_endpoint(handle);
         }
-        // What was cut ended in the same turn of the loop; the next turn can be asked.
-        let _ = self.engine.ask(|_| ());
+        // Everything that is under way holds the reports; a turn of all workers brings it further.
+        let until = Instant::now() + PATIENCE;
+        while Arc::strong_count(&self.reports) > HOLDERS && Instant::now() < until {
+            if self.engine.ask(|_| ()).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn forget_endpoint(&self, handle: u32) -> Result<(), Error> {
+        match lock(&self.counters).remove(&handle) {
+            None => Ok(()),
+            Some(_) => match self.engine.close(handle, None) {
+                // With its group.
+                Err(error) if error.code == "unknown" => Ok(()),
+                closed => closed,
+            },
+        }
     }
 
     fn prepare(&self, worker: usize, plan: JoinPlan) -> Result<Join, Error> {

@@ -11,8 +11,17 @@ use crate::net::socket::check;
 /// Fetched at a time, so that the owner's thread gets to other things between.
 const BATCH: usize = 1_024;
 
-/// One thing that happened: to whom, what, and more about it as JSON.
-pub type Report = (u64, &'static str, String);
+/// One thing that happened.
+#[derive(Debug)]
+pub struct Report {
+    /// To whom.
+    pub handle: u64,
+    /// The leg that it is of no use without, if any.
+    pub leg: Option<u64>,
+    pub kind: &'static str,
+    /// More about it as JSON, or nothing.
+    pub text: String,
+}
 
 pub struct Reports {
     queue: Mutex<Queue>,
@@ -47,12 +56,12 @@ impl Reports {
 
     /// Each leg and flow has few reports under way, so that the queue is bounded by what is begun:
     /// `is_full` bounds that.
-    pub fn put(&self, handle: u64, kind: &'static str, text: String) {
+    pub fn put(&self, report: Report) {
         let mut queue = self.lock();
         let Some(bell) = queue.bell.as_ref().map(AsRawFd::as_raw_fd) else {
             return;
         };
-        queue.waiting.push_back((handle, kind, text));
+        queue.waiting.push_back(report);
         if queue.waiting.len() == 1 {
             let one: u64 = 1;
             // SAFETY: eventfd takes 8 bytes. It is open for as long as the queue is locked.
@@ -80,6 +89,16 @@ impl Reports {
         batch
     }
 
+    /// Legs that reports about somebody else offer.
+    pub fn legs_of(&self, handle: u64) -> Vec<u64> {
+        let queue = self.lock();
+        let mine = queue
+            .waiting
+            .iter()
+            .filter(|report| report.handle == handle);
+        mine.filter_map(|report| report.leg).collect()
+    }
+
     /// From now on nobody is told anything.
     pub fn close(&self) {
         let mut queue = self.lock();
@@ -97,6 +116,15 @@ impl Reports {
 mod tests {
     use super::*;
 
+    fn ended(handle: u64) -> Report {
+        Report {
+            handle,
+            leg: None,
+            kind: "ended",
+            text: String::new(),
+        }
+    }
+
     fn rings(reports: &Reports) -> bool {
         let mut poll = libc::pollfd {
             fd: reports.bell().unwrap_or(-1),
@@ -112,7 +140,7 @@ mod tests {
         let reports = Reports::open(10).expect("eventfd");
         assert!(!rings(&reports));
         for number in 0..BATCH as u64 + 1 {
-            reports.put(number, "ended", String::new());
+            reports.put(ended(number));
         }
         assert!(rings(&reports));
         assert_eq!(reports.take().len(), BATCH);
@@ -124,11 +152,11 @@ mod tests {
     #[test]
     fn it_is_full_at_its_bound_and_still_tells() {
         let reports = Reports::open(2).expect("eventfd");
-        reports.put(1, "ended", String::new());
+        reports.put(ended(1));
         assert!(!reports.is_full());
-        reports.put(2, "ended", String::new());
+        reports.put(ended(2));
         assert!(reports.is_full());
-        reports.put(3, "ended", String::new());
+        reports.put(ended(3));
         assert_eq!(reports.take().len(), 3);
         assert!(!reports.is_full());
     }
@@ -136,9 +164,9 @@ mod tests {
     #[test]
     fn a_closed_queue_forgets_everything() {
         let reports = Reports::open(2).expect("eventfd");
-        reports.put(1, "ended", String::new());
+        reports.put(ended(1));
         reports.close();
-        reports.put(2, "ended", String::new());
+        reports.put(ended(2));
         assert!(reports.take().is_empty() && reports.bell().is_none());
     }
 }

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::reason::Reason;
 use super::shares::Share;
 use super::table::Flow;
-use crate::desk::reports::Reports;
+use crate::desk::reports::{Report, Reports};
 
 pub struct Terms {
     /// `host:port` as it was asked for.
@@ -46,7 +46,12 @@ impl Terms {
         };
         // It holds nothing that JSON can't say.
         let text = serde_json::to_string(&ended).unwrap_or_default();
-        self.reports.put(flow.id, "ended", text);
+        self.reports.put(Report {
+            handle: flow.id,
+            leg: None,
+            kind: "ended",
+            text,
+        });
     }
 }
 

@@ -232,6 +232,14 @@ pub fn take_stream(raw: RawFd) -> io::Result<()> {
     }
 }
 
+/// As `take_stream`, for a socket that listens.
+pub fn take_listener(raw: RawFd) -> io::Result<()> {
+    match get(&raw, libc::SOL_SOCKET, libc::SO_ACCEPTCONN)? {
+        0 => Err(io::Error::from_raw_os_error(libc::EINVAL)),
+        _ => set_nonblocking(&raw),
+    }
+}
+
 pub fn local_addr(fd: RawFd) -> Option<SocketAddr> {
     let mut raw = RawAddr::empty();
     // SAFETY: the pointers are to a live RawAddr whose length says how large it is.

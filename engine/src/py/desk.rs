@@ -57,7 +57,11 @@ impl PyDesk {
     }
 
     fn take(&self) -> PyResult<Vec<(u64, &'static str, String)>> {
-        Ok(self.get()?.take())
+        let batch = self.get()?.take();
+        Ok(batch
+            .into_iter()
+            .map(|report| (report.handle, report.kind, report.text))
+            .collect())
     }
 
     fn endpoint(&self, py: Python<'_>, name: &str, listen: &str) -> PyResult<u32> {
@@ -89,6 +93,103 @@ impl PyDesk {
             up.into_owned(),
             down.into_owned(),
         )?)
+    }
+
+    #[pyo3(signature = (fd, unread = None))]
+    fn adopt(&self, fd: i32, unread: Option<&Bound<'_, PyAny>>) -> PyResult<u64> {
+        Ok(self.get()?.adopt(fd, bytes(unread)?.into_owned())?)
+    }
+
+    fn dial(&self, plan: &str) -> PyResult<u64> {
+        Ok(self.get()?.dial(parse(plan)?)?)
+    }
+
+    #[pyo3(signature = (plan, fd = -1))]
+    fn listen(&self, py: Python<'_>, plan: &str, fd: i32) -> PyResult<(u64, String)> {
+        let desk = self.get()?;
+        let plan = parse(plan)?;
+        let inherited = (fd >= 0).then_some(fd);
+        Ok(py.detach(|| desk.listen(plan, inherited))?)
+    }
+
+    fn close_listener(&self, py: Python<'_>, listener: u64) -> PyResult<()> {
+        let desk = self.get()?;
+        py.detach(|| desk.close_listener(listener));
+        Ok(())
+    }
+
+    /// Makes keys and certificates ready, for the first time with a plan.
+    #[pyo3(signature = (leg, plan, unread = None))]
+    fn tls_accept(
+        &self,
+        py: Python<'_>,
+        leg: u64,
+        plan: &str,
+        unread: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let desk = self.get()?;
+        let unread = bytes(unread)?.into_owned();
+        Ok(py.detach(|| desk.tls_accept(leg, plan, unread))?)
+    }
+
+    fn tls_connect(&self, py: Python<'_>, leg: u64, plan: &str) -> PyResult<()> {
+        let desk = self.get()?;
+        Ok(py.detach(|| desk.tls_connect(leg, plan))?)
+    }
+
+    fn read<'py>(
+        &self,
+        py: Python<'py>,
+        leg: u64,
+        most: usize,
+    ) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let read = self.get()?.read(leg, most, |incoming, count| {
+            PyBytes::new_with(py, count, |room| {
+                let (one, other) = incoming.as_slices();
+                let first = one.len().min(count);
+                room[..first].copy_from_slice(&one[..first]);
+                room[first..].copy_from_slice(&other[..count - first]);
+                Ok(())
+            })
+        })?;
+        read.transpose()
+    }
+
+    fn write(&self, leg: u64, data: &Bound<'_, PyAny>) -> PyResult<usize> {
+        Ok(self.get()?.write(leg, &bytes(Some(data))?)?)
+    }
+
+    fn finish(&self, leg: u64) -> PyResult<()> {
+        Ok(self.get()?.finish(leg)?)
+    }
+
+    fn drained(&self, leg: u64) -> PyResult<bool> {
+        Ok(self.get()?.is_drained(leg)?)
+    }
+
+    fn close(&self, leg: u64) -> PyResult<()> {
+        self.get()?.close(leg);
+        Ok(())
+    }
+
+    fn abort(&self, leg: u64) -> PyResult<()> {
+        self.get()?.abort(leg);
+        Ok(())
+    }
+
+    #[pyo3(signature = (client, target, plan, unread_client = None, unread_target = None))]
+    fn join(
+        &self,
+        client: u64,
+        target: u64,
+        plan: &str,
+        unread_client: Option<&Bound<'_, PyAny>>,
+        unread_target: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<u64> {
+        let desk = self.get()?;
+        let plan = parse(plan)?;
+        let (up, down) = (bytes(unread_client)?, bytes(unread_target)?);
+        Ok(desk.join(client, target, plan, up.into_owned(), down.into_owned())?)
     }
 
     fn counters(&self, py: Python<'_>, flow: u64) -> PyResult<Option<(u64, u64)>> {

@@ -80,18 +80,8 @@ impl Dial {
         route: &Arc<Route>,
         target: &Target,
     ) -> Result<Self, DialError> {
-        let mut dial = Self {
-            worker: Rc::clone(worker),
-            task,
-            route: Arc::clone(route),
-            stage: Stage::Race,
-            port: target.port(),
-            candidates: VecDeque::new(),
-            attempts: Vec::new(),
-            next: Sleep::new(worker, None),
-            last: None,
-            started: 0,
-        };
+        let mut dial = Self::among(worker, task, route, VecDeque::new());
+        dial.port = target.port();
         match &target.remote {
             Remote::Addr(addr) => dial.candidates.push_back(*addr),
             Remote::Name { host, port } => match route.resolver.lookup(host) {
@@ -102,6 +92,27 @@ impl Dial {
             },
         }
         Ok(dial)
+    }
+
+    /// These addresses and no others, by the way that the route says.
+    pub fn among(
+        worker: &Rc<Worker>,
+        task: TaskId,
+        route: &Arc<Route>,
+        candidates: VecDeque<SocketAddr>,
+    ) -> Self {
+        Self {
+            worker: Rc::clone(worker),
+            task,
+            route: Arc::clone(route),
+            stage: Stage::Race,
+            port: 0,
+            candidates,
+            attempts: Vec::new(),
+            next: Sleep::new(worker, None),
+            last: None,
+            started: 0,
+        }
     }
 
     /// Whether there is a socket for the target already.

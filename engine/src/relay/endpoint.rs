@@ -220,7 +220,7 @@ fn has_steps(plan: &EndpointPlan) -> bool {
         || plan.hook.is_some()
 }
 
-fn parse_addr(field: &'static str, text: &str) -> Result<SocketAddr, PlanError> {
+pub fn parse_addr(field: &'static str, text: &str) -> Result<SocketAddr, PlanError> {
     let failed = |why: &str| PlanError {
         field,
         value: text.to_owned(),

@@ -7,6 +7,7 @@ mod reactor;
 mod timer;
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -52,6 +53,8 @@ pub struct Worker {
     pub young: Young,
     pub deciding: Deciding,
     pub datagrams: Datagrams,
+    /// Listeners of desks by handle, for those who have something to tell them.
+    pub watching: RefCell<HashMap<u64, Rc<dyn Source>>>,
     now: Cell<Instant>,
     /// Sources to call once more before the loop waits again, to send what they gathered.
     flush: RefCell<Vec<(Rc<dyn Source>, u64)>>,
@@ -93,6 +96,7 @@ impl Worker {
             young: Young::default(),
             deciding: Deciding::default(),
             datagrams: Datagrams::default(),
+            watching: RefCell::default(),
             now: Cell::new(Instant::now()),
             flush: RefCell::default(),
             stop: Cell::new(false),
@@ -212,6 +216,7 @@ impl Worker {
         }
         self.tasks.run_ready(self.number);
         self.endpoints.clear();
+        self.watching.borrow_mut().clear();
         self.tasks.clear();
         self.timers.clear();
         self.reactor.clear_all();

@@ -224,6 +224,7 @@ fn stamps(plan: &TlsListenPlan) -> Vec<Stamp> {
     certificates
         .chain([plan.client_ca.as_ref()])
         .flatten()
+        .filter(|path| !material::is_inline(path))
         .map(|path| Stamp {
             path: path.clone(),
             seen: fs::metadata(path).ok().map(|seen| {

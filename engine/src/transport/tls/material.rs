@@ -28,18 +28,31 @@ impl Named<'_> {
     pub fn wrong(self, why: impl ToString) -> PlanError {
         PlanError {
             field: self.field,
-            value: self.path.to_owned(),
+            // A key must not get into logs.
+            value: match is_inline(self.path) {
+                true => "PEM".to_owned(),
+                false => self.path.to_owned(),
+            },
             why: why.to_string(),
         }
     }
 
+    /// What is in the file, or what the plan has in place of its name.
     pub fn read(self) -> Result<Vec<u8>, PlanError> {
+        if is_inline(self.path) {
+            return Ok(self.path.into());
+        }
         let size = fs::metadata(self.path).map_err(|error| self.wrong(error))?;
         if size.len() > LARGEST {
             return Err(self.wrong("too large for what it should be"));
         }
         fs::read(self.path).map_err(|error| self.wrong(error))
     }
+}
+
+/// Whether it is no name of a file but what would be in it.
+pub fn is_inline(path: &str) -> bool {
+    path.as_bytes().starts_with(PEM)
 }
 
 /// A chain with its key, checked to belong together.
@@ -54,8 +67,11 @@ pub fn certified_key(
         .map_err(|error| cert.wrong(format_args!("not a certificate: {error}")))?;
     CertifiedKey::from_der(chain, private_key(key)?, provider).map_err(|error| match error {
         Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => key.wrong(format_args!(
-            "the key does not belong to the certificate in {}",
-            cert.path
+            "the key does not belong to the certificate{}",
+            match is_inline(cert.path) {
+                true => String::new(),
+                false => format!(" in {}", cert.path),
+            }
         )),
         error => key.wrong(format_args!("not a usable private key: {error}")),
     })

@@ -5,6 +5,7 @@
 pub mod acceptor;
 mod chooser;
 pub mod connector;
+pub mod hello;
 mod material;
 mod self_signed;
 mod shared;
@@ -91,6 +92,8 @@ pub struct Tls {
     staged: Vec<u8>,
     /// What the peer said first, to explain what is no TLS.
     first: Vec<u8>,
+    /// How much of it is kept.
+    telling: usize,
     /// To be told after what came before it was read.
     fault: Option<Fault>,
     /// The peer has said its end, or is gone.
@@ -138,11 +141,41 @@ impl Tls {
             conn,
             staged: Vec::new(),
             first: Vec::new(),
+            telling: words::TELLING,
             fault: None,
             ended: false,
             said_end: false,
             handshake: Rc::default(),
         }
+    }
+
+    /// Bytes that were read from the socket before.
+    pub fn after(mut self, staged: Vec<u8>) -> Self {
+        self.staged = staged;
+        self
+    }
+
+    /// Keeps what the client says during the handshake, for `hello`.
+    pub fn keeping_hello(mut self) -> Self {
+        self.telling = hello::MOST;
+        self
+    }
+
+    /// What was kept of it.
+    pub fn kept_hello(&self) -> Option<&[u8]> {
+        (self.telling == hello::MOST).then_some(&self.first)
+    }
+
+    pub fn without_hello(mut self) -> Self {
+        self.first = Vec::new();
+        self.telling = words::TELLING;
+        self
+    }
+
+    /// The certificate that the peer showed.
+    pub fn peer_certificate(&self) -> Option<&[u8]> {
+        let chain = self.conn.peer_certificates()?;
+        chain.first().map(AsRef::as_ref)
     }
 
     /// The socket, and all that is to be known to go on elsewhere.
@@ -165,6 +198,7 @@ impl Tls {
             conn: parts.conn,
             staged: parts.staged,
             first: Vec::new(),
+            telling: words::TELLING,
             fault: parts.fault,
             ended: parts.ended,
             said_end: parts.said_end,
@@ -235,7 +269,9 @@ impl Tls {
             resumed: conn.handshake_kind() == Some(HandshakeKind::Resumed),
             truncated: Cell::new(false),
         });
-        self.first = Vec::new();
+        if self.telling == words::TELLING {
+            self.first = Vec::new();
+        }
     }
 
     /// Gives the socket what is encrypted.
@@ -327,8 +363,8 @@ impl Tls {
     /// Decrypts from `bytes` as long as there is room in `out`; what was used of them.
     fn feed(&mut self, mut bytes: &[u8], out: &mut [u8], filled: &mut usize) -> usize {
         let all = bytes.len();
-        if self.conn.is_handshaking() && self.first.len() < words::TELLING {
-            let more = all.min(words::TELLING - self.first.len());
+        if self.conn.is_handshaking() && self.first.len() < self.telling {
+            let more = all.min(self.telling - self.first.len());
             self.first.extend_from_slice(&bytes[..more]);
         }
         while !bytes.is_empty() && !self.ended && self.fault.is_none() {
