@@ -1,0 +1,3 @@
+"""Proxies made with the framework: SOCKS and HTTP."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""Connectors, and the layers around them."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""Layers for any stream or service."""
+
+__all__: list[str] = []
