@@ -50,8 +50,23 @@ def room_of(module: str) -> str:
 
 
 MAY_KNOW = {
-    "cli": {"", "cli", "config", "observe", "relay", "plan", "errors", "_engine"},
-    "relay": {"", "config", "observe", "relay", "plan", "errors", "_engine"},
+    "cli": {
+        "",
+        "cli",
+        "config",
+        "observe",
+        "process",
+        "proxy",
+        "relay",
+        "plan",
+        "errors",
+        "_engine",
+    },
+    "relay": {"", "config", "engine", "observe", "process", "relay", "plan", "errors", "_engine"},
+    "proxy": {"", "config", "engine", "observe", "process", "proxy", "stack", "plan", "errors"},
+    "stack": {"engine", "observe", "stack", "plan", "errors", "_engine"},
+    "engine": {"plan", "errors", "_engine"},
+    "process": {"config", "observe", "process", "errors"},
     "observe": {"config", "observe", "errors"},
     "config": {"config", "errors"},
     "plan": set(),

@@ -4,7 +4,7 @@ import re
 
 from qanat.cli.commands import SECTIONS
 from qanat.observe.reasons import ENDED
-from qanat.relay.signals import HANDLED
+from qanat.process.signals import HANDLED
 from tests.docs.pages import ROOT
 
 __all__: list[str] = []

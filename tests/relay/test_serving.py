@@ -19,11 +19,11 @@ from qanat.config.models import Config, Endpoint
 from qanat.errors import ConfigError, Problem, QanatError
 from qanat.observe.logs import Logs, LogSettings
 from qanat.observe.notify import Notifier
+from qanat.process.listeners import Listeners
+from qanat.process.signals import Signals
 from qanat.relay.flow_log import FlowLog
-from qanat.relay.listeners import Listeners
 from qanat.relay.relay import Relay
 from qanat.relay.serving import Rereading, Serving
-from qanat.relay.signals import Signals
 from tests.relay.fake_engine import FakeEngine, FakeModule
 from tests.support.wait import wait_until_async
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from qanat.errors import QanatError
 from qanat.observe.http import Response, Server
-from qanat.relay.control import Reloaded, control_routes
-from qanat.relay.control_socket import ControlSocket
+from qanat.process.control import Reloaded, control_routes
+from qanat.process.control_socket import ControlSocket
 from qanat.relay.difference import Report
 
 __all__ = ["FakeRelay", "controlled", "flow"]

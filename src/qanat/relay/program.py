@@ -22,12 +22,13 @@ from qanat.errors import BindError, ConfigError, ControlError, Problem, QanatErr
 from qanat.observe.logs import DEFAULT_LEVEL, DEFAULT_OUTPUT, LEVELS, Logs, LogSettings
 from qanat.observe.notices import write_notice
 from qanat.observe.notify import InheritedSocket, Notifier, inherited_sockets
-from qanat.relay.control_socket import ControlSocket
-from qanat.relay.daemon import Detached, PidFile, detach, raise_descriptor_limit
+from qanat.process.control_socket import ControlSocket
+from qanat.process.daemon import Detached, PidFile, detach, raise_descriptor_limit
+from qanat.process.listeners import Listeners, listen_on
+from qanat.process.signals import Signals
+from qanat.process.watch import fingerprint
 from qanat.relay.flow_log import FlowLog
-from qanat.relay.listeners import Listeners, listen_on
 from qanat.relay.relay import Relay
-from qanat.relay.signals import Signals
 from qanat.relay.start_lines import (
     descriptors_line,
     dns_line,
@@ -35,7 +36,6 @@ from qanat.relay.start_lines import (
     log_line,
     pipe_line,
 )
-from qanat.relay.watch import fingerprint
 
 if TYPE_CHECKING:
     from qanat.config.load import Loaded

@@ -24,13 +24,13 @@ from qanat.observe.logs import Logs, LogSettings
 from qanat.observe.metrics import CONTENT_TYPE, ProgramCounters, render
 from qanat.observe.notify import Notifier
 from qanat.observe.status_page import status_page
-from qanat.relay.control import Reloaded, control_routes, metrics_routes
+from qanat.process.control import Reloaded, control_routes, metrics_routes
+from qanat.process.listeners import Listeners
+from qanat.process.signals import Signals
+from qanat.process.watch import Fingerprint, watch
 from qanat.relay.flow import Flow
 from qanat.relay.flow_log import FlowLog
-from qanat.relay.listeners import Listeners
 from qanat.relay.relay import Relay, RunningEndpoint
-from qanat.relay.signals import Signals
-from qanat.relay.watch import Fingerprint, watch
 
 __all__ = ["Rereading", "Serving"]
 

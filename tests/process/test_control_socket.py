@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from qanat.errors import ControlError
-from qanat.relay.control_socket import ControlSocket
+from qanat.process.control_socket import ControlSocket
 
 
 @pytest.fixture

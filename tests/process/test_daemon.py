@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from qanat.errors import QanatError
-from qanat.relay.daemon import PidFile
+from qanat.process.daemon import PidFile
 from tests.support.wait import wait_until
 
 
@@ -33,7 +33,7 @@ def test_the_caller_ends_when_the_daemon_is_ready(tmp_path: Path) -> None:
     done = python(
         """
         import os, sys
-        from qanat.relay.daemon import detach
+        from qanat.process.daemon import detach
         caller = os.getpid()
         daemon = detach()
         print("still speaking to the caller", flush=True)
@@ -56,7 +56,7 @@ def test_the_caller_tells_of_a_daemon_that_could_not_start() -> None:
     done = python(
         """
         import sys
-        from qanat.relay.daemon import detach
+        from qanat.process.daemon import detach
         detach()
         sys.exit("can't: no legs")
         """
@@ -70,7 +70,7 @@ def test_the_caller_waits_for_the_daemon() -> None:
     done = python(
         """
         import time
-        from qanat.relay.daemon import detach
+        from qanat.process.daemon import detach
         daemon = detach()
         time.sleep(0.5)
         daemon.ready()
@@ -107,7 +107,7 @@ def test_the_limit_of_descriptors(wanted: int | None, expected: str) -> None:
     done = python(
         f"""
         import resource
-        from qanat.relay.daemon import raise_descriptor_limit
+        from qanat.process.daemon import raise_descriptor_limit
         resource.setrlimit(resource.RLIMIT_NOFILE, (32, 64))
         print(*raise_descriptor_limit({wanted}))
         """
@@ -120,7 +120,7 @@ def test_more_descriptors_than_allowed_gives_what_is_allowed() -> None:
     done = python(
         """
         import os, resource
-        from qanat.relay.daemon import raise_descriptor_limit
+        from qanat.process.daemon import raise_descriptor_limit
         resource.setrlimit(resource.RLIMIT_NOFILE, (32, 64))
         if os.geteuid() == 0:
             os.setuid(65534)

@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from qanat.relay.signals import HANDLED, Signals
+from qanat.process.signals import HANDLED, Signals
 from tests.support.wait import wait_until_async
 
 

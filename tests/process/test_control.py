@@ -11,7 +11,7 @@ import pytest
 from qanat.errors import ConfigError, ControlError, Problem, QanatError
 from qanat.observe.control_client import ControlClient
 from qanat.observe.http import Request, Response
-from qanat.relay.control import metrics_routes
+from qanat.process.control import metrics_routes
 from tests.support.controlled import FakeRelay, controlled
 
 

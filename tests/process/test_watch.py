@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from qanat.relay.watch import fingerprint, watch
+from qanat.process.watch import fingerprint, watch
 from tests.support.wait import wait_until_async
 
 

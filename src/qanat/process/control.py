@@ -1,4 +1,4 @@
-"""What can be asked of a running relay through its control socket.
+"""What can be asked of a running program through its control socket.
 
 Routes turn requests into calls on whatever is controlled (an interface of a dozen methods) and
 their results into JSON. No signal, no configuration, no engine is known here.
@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any, Protocol, TypeVar
 
 from qanat.errors import ConfigError, Problem, QanatError
 from qanat.observe.http import Handler, Request, Response, json_response
-from qanat.relay.difference import Report
 
 __all__ = ["Controlled", "Reloaded", "control_routes", "metrics_routes"]
 
@@ -24,7 +23,8 @@ _Result = TypeVar("_Result")
 class Reloaded:
     """What came of a reload."""
 
-    report: Report
+    report: object
+    """A dataclass: what has changed, in a sentence as text and in full as fields."""
     warnings: tuple[str, ...] = ()
 
 
@@ -69,7 +69,7 @@ def control_routes(controlled: Controlled) -> Handler:
                 return await _aside(lambda: _kill(controlled, number))
             case "POST", ["reload"]:
                 done = await controlled.reload()
-                return json_response({**asdict(done.report), "warnings": done.warnings})
+                return json_response({**_fields(done.report), "warnings": done.warnings})
             case "POST", ["stop"]:
                 now = request.query.get("now", "false").lower() in ("1", "true", "yes")
                 return json_response({"flows": controlled.stop(now=now)})
@@ -137,6 +137,12 @@ def _host(address: str) -> str:
 
 def _no(status: int, code: str, message: str, **more: object) -> Response:
     return json_response({"error": code, "message": message, **more}, status)
+
+
+def _fields(report: object) -> dict[str, Any]:
+    if not is_dataclass(report) or isinstance(report, type):
+        raise TypeError(f"{report!r} is no report")
+    return asdict(report)
 
 
 def _plain(problem: Problem) -> dict[str, Any]:
