@@ -82,7 +82,7 @@ impl EndpointStats {
             inherits: false,
             protocols: [
                 local.shared.tcp_addr.is_some(),
-                local.shared.udp_addr.is_some(),
+                local.shared.udp_addr.is_some() || local.udp.total.get() > 0,
             ],
             totals: local.totals(),
             remotes: Self::remotes(local, now),

@@ -81,7 +81,7 @@ impl Join {
         let now = Instant::now();
         let group = &counter.endpoint.group;
         let client = address("client", plan.client.as_deref())?;
-        let terms = Box::new(terms(&plan, group, reports)?);
+        let terms = Box::new(terms_of(&plan, group, reports)?);
         let ip = client.map(|client| client.ip());
         let passes = admit(&counter, ip, now)?;
         let age = seconds("age", plan.age)?.unwrap_or_default();
@@ -140,7 +140,7 @@ fn admit(counter: &Counter, ip: Option<IpAddr>, now: Instant) -> Result<Vec<Pass
 }
 
 /// What a plan says about a flow alone.
-fn terms(plan: &JoinPlan, group: &Group, reports: &Arc<Reports>) -> Result<Terms, Error> {
+pub fn terms_of(plan: &JoinPlan, group: &Group, reports: &Arc<Reports>) -> Result<Terms, Error> {
     let shares = plan
         .rates
         .iter()

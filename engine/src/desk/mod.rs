@@ -4,6 +4,7 @@
 //! Each thread of the owner has a desk of its own, at which everything that happens to what it
 //! holds is reported.
 
+mod associating;
 mod dialling;
 mod held;
 pub mod joining;

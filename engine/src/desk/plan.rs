@@ -118,3 +118,81 @@ pub struct DeskListenPlan {
 fn waiting() -> u32 {
     1_024
 }
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AssociatePlan {
+    pub endpoint: u32,
+    pub client: String,
+    pub bind: String,
+    #[serde(default)]
+    pub port: Option<u16>,
+    #[serde(default = "any_target")]
+    pub target: String,
+    #[serde(default)]
+    pub listener: Option<String>,
+    #[serde(default)]
+    pub user: Option<String>,
+    #[serde(default)]
+    pub idle_timeout: Option<f64>,
+    #[serde(default)]
+    pub rates: Vec<String>,
+    #[serde(default)]
+    pub through: Option<String>,
+    #[serde(default)]
+    pub through_interface: Option<String>,
+    #[serde(default)]
+    pub interface: Option<String>,
+    #[serde(default = "targets")]
+    pub targets: u32,
+    #[serde(default = "questions")]
+    pub questions: u32,
+    #[serde(default = "held")]
+    pub held: u32,
+    #[serde(default = "held_bytes")]
+    pub held_bytes: u32,
+}
+
+impl AssociatePlan {
+    /// No more than must be said.
+    pub fn new(endpoint: u32, client: &str, bind: &str) -> Self {
+        Self {
+            endpoint,
+            client: client.to_owned(),
+            bind: bind.to_owned(),
+            port: None,
+            target: any_target(),
+            listener: None,
+            user: None,
+            idle_timeout: None,
+            rates: Vec::new(),
+            through: None,
+            through_interface: None,
+            interface: None,
+            targets: targets(),
+            questions: questions(),
+            held: held(),
+            held_bytes: held_bytes(),
+        }
+    }
+}
+
+fn any_target() -> String {
+    "*".to_owned()
+}
+
+fn targets() -> u32 {
+    256
+}
+
+fn questions() -> u32 {
+    32
+}
+
+fn held() -> u32 {
+    16
+}
+
+fn held_bytes() -> u32 {
+    64 * 1024
+}

@@ -111,10 +111,12 @@ pub enum Refusal {
     Denied,
     Quota,
     RateLimited,
+    Malformed,
+    Undecided,
 }
 
 impl Refusal {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Connections,
         Self::ConnectionRate,
         Self::ConnectionsPerClient,
@@ -129,6 +131,8 @@ impl Refusal {
         Self::Denied,
         Self::Quota,
         Self::RateLimited,
+        Self::Malformed,
+        Self::Undecided,
     ];
 
     pub fn name(self) -> &'static str {
@@ -147,6 +151,8 @@ impl Refusal {
             Self::Denied => "denied",
             Self::Quota => "quota",
             Self::RateLimited => "rate_limited",
+            Self::Malformed => "malformed",
+            Self::Undecided => "undecided",
         }
     }
 }

@@ -201,6 +201,23 @@ impl PyDesk {
         Ok(self.get()?.cut(flow)?)
     }
 
+    fn associate(&self, plan: &str) -> PyResult<(u64, String)> {
+        let (handle, address) = self.get()?.associate(parse(plan)?)?;
+        Ok((handle, address.to_string()))
+    }
+
+    fn allow(&self, association: u64, target: String, address: &str) -> PyResult<()> {
+        Ok(self.get()?.allow(association, target, address)?)
+    }
+
+    fn deny(&self, association: u64, target: String, reason: &str) -> PyResult<()> {
+        Ok(self.get()?.deny(association, target, reason)?)
+    }
+
+    fn release(&self, association: u64) -> PyResult<()> {
+        Ok(self.get()?.release(association)?)
+    }
+
     fn set_rates(&self, key: &str, up: Option<f64>, down: Option<f64>) -> PyResult<()> {
         Ok(self.get()?.set_rates(key, up, down)?)
     }

@@ -24,6 +24,7 @@ use crate::flow::table::Table;
 use crate::relay::endpoint::Endpoints;
 use crate::relay::hook::Deciding;
 use crate::relay::udp::Datagrams;
+use crate::relay::udp::associate::Associates;
 use crate::relay::young::Young;
 use crate::shared::Shared;
 
@@ -55,6 +56,7 @@ pub struct Worker {
     pub datagrams: Datagrams,
     /// Listeners of desks by handle, for those who have something to tell them.
     pub watching: RefCell<HashMap<u64, Rc<dyn Source>>>,
+    pub associates: Associates,
     now: Cell<Instant>,
     /// Sources to call once more before the loop waits again, to send what they gathered.
     flush: RefCell<Vec<(Rc<dyn Source>, u64)>>,
@@ -97,6 +99,7 @@ impl Worker {
             deciding: Deciding::default(),
             datagrams: Datagrams::default(),
             watching: RefCell::default(),
+            associates: Associates::default(),
             now: Cell::new(Instant::now()),
             flush: RefCell::default(),
             stop: Cell::new(false),

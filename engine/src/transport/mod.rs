@@ -4,6 +4,7 @@
 //! So nothing here takes a waker: `Pending` means that the socket will call.
 
 pub mod proxy;
+pub mod socks_udp;
 pub mod tls;
 pub mod uot;
 pub mod ws;

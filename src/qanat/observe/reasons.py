@@ -71,6 +71,8 @@ DROPPED: Final[Mapping[str, str]] = MappingProxyType(
         "denied": "The endpoint's access lists do not let the client in.",
         "quota": "The endpoint's quota of bytes was used up.",
         "rate_limited": "The datagram came faster than the limits on bytes a second allow.",
+        "malformed": "What came from the client of a proxy had no header, or was a fragment.",
+        "undecided": "Too many datagrams or targets waited for a decision.",
     }
 )
 """Why a UDP datagram was not passed on."""

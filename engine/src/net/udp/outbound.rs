@@ -20,6 +20,21 @@ struct Message {
     tag: usize,
 }
 
+/// A piece of a message.
+#[derive(Clone, Copy)]
+struct Span {
+    origin: Origin,
+    at: usize,
+    len: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// A position in the inbound bytes.
+    Inbound,
+    Own,
+}
+
 /// What became of a message.
 pub enum Fate<'a> {
     Sent {
@@ -41,8 +56,9 @@ pub enum Fate<'a> {
 #[derive(Default)]
 pub struct Outbound {
     messages: Vec<Message>,
-    /// Positions in the inbound bytes, and lengths.
-    spans: Vec<(usize, usize)>,
+    spans: Vec<Span>,
+    /// Bytes that go before what was received.
+    own: Vec<u8>,
     heads: Vec<libc::mmsghdr>,
     iovs: Vec<libc::iovec>,
     controls: Vec<Control>,
@@ -70,10 +86,8 @@ impl Outbound {
     /// Adds `len` bytes of a slot from `offset` on, `packets` datagrams of `segment` bytes, to the
     /// message begun last.
     pub fn add(&mut self, slot: usize, offset: usize, len: usize, segment: usize, packets: usize) {
-        self.spans.push((Inbound::position(slot, offset), len));
+        self.push(Origin::Inbound, Inbound::position(slot, offset), len);
         if let Some(message) = self.messages.last_mut() {
-            message.spans.1 = self.spans.len();
-            message.bytes += len;
             message.packets += packets;
             if message.segment == 0 {
                 message.segment = segment;
@@ -81,11 +95,25 @@ impl Outbound {
         }
     }
 
+    /// Adds bytes that go before those added next, in the same datagram.
+    pub fn add_own(&mut self, bytes: &[u8]) {
+        let at = self.own.len();
+        self.own.extend_from_slice(bytes);
+        self.push(Origin::Own, at, bytes.len());
+    }
+
+    fn push(&mut self, origin: Origin, at: usize, len: usize) {
+        self.spans.push(Span { origin, at, len });
+        if let Some(message) = self.messages.last_mut() {
+            message.spans.1 = self.spans.len();
+            message.bytes += len;
+        }
+    }
+
     /// Sends everything and forgets it. A message that can't be sent doesn't keep the others.
     pub fn send(&mut self, fd: RawFd, inbound: &Inbound, mut told: impl FnMut(usize, Fate<'_>)) {
         if self.send_only(fd, inbound, &mut told) {
-            self.messages.clear();
-            self.spans.clear();
+            self.forget();
             return;
         }
         self.prepare(inbound);
@@ -144,8 +172,20 @@ impl Outbound {
                 }
             }
         }
+        self.forget();
+    }
+
+    fn forget(&mut self) {
         self.messages.clear();
         self.spans.clear();
+        self.own.clear();
+    }
+
+    fn bytes<'a>(&'a self, inbound: &'a Inbound, span: &Span) -> &'a [u8] {
+        match span.origin {
+            Origin::Inbound => inbound.at(span.at, span.len),
+            Origin::Own => &self.own[span.at..span.at + span.len],
+        }
     }
 
     /// The short way for a lone datagram; false when it could not be sent so.
@@ -155,13 +195,13 @@ impl Outbound {
         inbound: &Inbound,
         told: &mut impl FnMut(usize, Fate<'_>),
     ) -> bool {
-        let ([message], [(offset, len)]) = (&*self.messages, &*self.spans) else {
+        let ([message], [span]) = (&*self.messages, &*self.spans) else {
             return false;
         };
         if message.packets > 1 || message.local.is_some() {
             return false;
         }
-        let datagram = inbound.at(*offset, *len);
+        let datagram = self.bytes(inbound, span);
         // SAFETY: the pointers and lengths describe `datagram` and the address.
         let sent = unsafe {
             libc::sendto(
@@ -176,21 +216,20 @@ impl Outbound {
         if sent < 0 {
             return false;
         }
-        let (bytes, packets) = (*len, 1);
+        let (bytes, packets) = (span.len, 1);
         told(message.tag, Fate::Sent { bytes, packets });
         true
     }
 
     /// Makes the kernel's structures, once nothing is added any more.
     fn prepare(&mut self, inbound: &Inbound) {
-        self.iovs.clear();
-        self.iovs.extend(self.spans.iter().map(|(offset, len)| {
-            let bytes = inbound.at(*offset, *len);
-            libc::iovec {
-                iov_base: bytes.as_ptr().cast_mut().cast(),
-                iov_len: *len,
-            }
+        let mut iovs = std::mem::take(&mut self.iovs);
+        iovs.clear();
+        iovs.extend(self.spans.iter().map(|span| libc::iovec {
+            iov_base: self.bytes(inbound, span).as_ptr().cast_mut().cast(),
+            iov_len: span.len,
         }));
+        self.iovs = iovs;
         self.controls.clear();
         self.controls
             .resize(self.messages.len(), Control::default());
@@ -229,36 +268,40 @@ impl Outbound {
         let v4 = message.to.get().is_some_and(|to| to.is_ipv4());
         write_control(&mut head, &mut control, v4, message.local, None);
         let mut said = false;
-        for (offset, len) in &self.spans[message.spans.0..message.spans.1] {
-            for datagram in inbound.at(*offset, *len).chunks(message.segment) {
-                match send_one(fd, &mut head, datagram) {
-                    Ok(()) => {
-                        if !said {
-                            said = true;
-                            told(
-                                message.tag,
-                                Fate::NoTrain {
-                                    segment: message.segment,
-                                    error: refusal,
-                                },
-                            );
-                        }
+        let spans = &self.spans[message.spans.0..message.spans.1];
+        let bytes: Vec<u8> = spans
+            .iter()
+            .flat_map(|span| self.bytes(inbound, span))
+            .copied()
+            .collect();
+        for datagram in bytes.chunks(message.segment) {
+            match send_one(fd, &mut head, datagram) {
+                Ok(()) => {
+                    if !said {
+                        said = true;
                         told(
                             message.tag,
-                            Fate::Sent {
-                                bytes: datagram.len(),
-                                packets: 1,
+                            Fate::NoTrain {
+                                segment: message.segment,
+                                error: refusal,
                             },
                         );
                     }
-                    Err(error) => told(
+                    told(
                         message.tag,
-                        Fate::Lost {
+                        Fate::Sent {
+                            bytes: datagram.len(),
                             packets: 1,
-                            error: &error,
                         },
-                    ),
+                    );
                 }
+                Err(error) => told(
+                    message.tag,
+                    Fate::Lost {
+                        packets: 1,
+                        error: &error,
+                    },
+                ),
             }
         }
     }
@@ -391,6 +434,32 @@ mod tests {
         assert_eq!(refused, Some((7, 1_000)));
         assert_eq!(sent, 2_400);
         assert_eq!(received(&target), [(0, 1_000), (1, 1_000), (2, 400)]);
+    }
+
+    #[test]
+    fn bytes_of_our_own_go_before_each_datagram_of_a_train() {
+        // With checksums as a train; without, the kernel takes them one by one.
+        for apart in [0, 1] {
+            let inbound = filled(&[1_000, 1_000, 400]);
+            let (target, addr) = socket();
+            let (sender, _) = socket();
+            set(&sender, libc::SOL_SOCKET, libc::SO_NO_CHECK, apart).expect("an option");
+            let mut out = Outbound::default();
+            out.begin(&addr.into(), None, 0);
+            for slot in 0..3 {
+                out.add_own(&[b'a' + slot as u8; 10]);
+                out.add(slot, 0, inbound.arrival(slot).len, 1_010, 1);
+            }
+            let mut sent = 0;
+            out.send(sender.as_raw_fd(), &inbound, |_, fate| {
+                if let Fate::Sent { bytes, .. } = fate {
+                    sent += bytes;
+                }
+            });
+            assert_eq!(sent, 2_430);
+            let expected = [(b'a', 1_010), (b'b', 1_010), (b'c', 410)];
+            assert_eq!(received(&target), expected);
+        }
     }
 
     #[test]

@@ -19,8 +19,8 @@ use crate::runtime::{Source, Worker, ready};
 
 /// Datagrams in one receive that prove an association to be busy, which then gets them in trains
 /// and has a larger buffer.
-const BUSY: usize = 8;
-const BUSY_BUFFER: usize = 2 << 20;
+pub const BUSY: usize = 8;
+pub const BUSY_BUFFER: usize = 2 << 20;
 
 /// What one association's socket gave.
 struct Answer {

@@ -4,6 +4,7 @@
 //! An endpoint's socket and all its associations belong to one worker, so that order is kept and
 //! nothing is locked. They share the worker's buffers; an association holds none.
 
+pub mod associate;
 mod association;
 mod downward;
 mod greeting;
@@ -20,6 +21,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
+pub use self::association::Seat;
 use self::association::{Associations, Leg};
 use self::downward::Answers;
 pub use self::opening::open_socket;

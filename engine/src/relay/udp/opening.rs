@@ -18,7 +18,7 @@ use crate::net::fd::Fd;
 use crate::net::{reserve, socket, udp};
 use crate::relay::access;
 use crate::relay::dial::source_for;
-use crate::relay::endpoint::{LocalEndpoint, Remote, Route, Target};
+use crate::relay::endpoint::{LocalEndpoint, Remote, Route, Target, Through};
 use crate::relay::health::pool::tell;
 use crate::relay::reach::missed;
 use crate::relay::uot;
@@ -475,7 +475,12 @@ impl UdpEndpoint {
 }
 
 pub fn open_socket(route: &Route, peer: &SocketAddr) -> io::Result<Fd> {
-    let source = source_for(&route.through, peer)?;
+    open_from(&route.through, route.plan.interface.as_deref(), peer)
+}
+
+/// A socket to send to this address from.
+pub fn open_from(through: &Through, interface: Option<&str>, peer: &SocketAddr) -> io::Result<Fd> {
+    let source = source_for(through, peer)?;
     let fd = socket::datagram(peer)?;
     if reserve::is_reserved(&fd) {
         return Err(io::Error::from_raw_os_error(libc::EMFILE));
@@ -492,7 +497,7 @@ pub fn open_socket(route: &Route, peer: &SocketAddr) -> io::Result<Fd> {
         }
         bound?;
     }
-    if let Some(device) = &route.plan.interface {
+    if let Some(device) = interface {
         socket::bind_device(&fd, device)?;
     }
     udp::receive_errors(&fd, peer.is_ipv4())?;
