@@ -13,6 +13,7 @@ use _engine::net::network::Networks;
 use _engine::plan::{EndpointPlan, LimitsPlan, ResolverPlan};
 use _engine::relay::health::probe::{Status, status_of};
 use _engine::transport::proxy;
+use _engine::transport::socks_udp;
 use _engine::transport::tls::subject;
 use _engine::transport::uot::{Backlog, Unpacker};
 use _engine::transport::ws::{frame, head};
@@ -22,7 +23,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 pub type Target = fn(&[u8]);
 
-pub const TARGETS: [(&str, Target); 13] = [
+pub const TARGETS: [(&str, Target); 14] = [
     ("plan_json", plan_json),
     ("kernel_address", kernel_address),
     ("gate", gate),
@@ -36,6 +37,7 @@ pub const TARGETS: [(&str, Target); 13] = [
     ("ws_frames", ws_frames),
     ("http_status", http_status),
     ("uot_stream", uot_stream),
+    ("socks_udp", socks_udp),
 ];
 
 /// Plans: what is taken must come back as it was.
@@ -235,5 +237,29 @@ pub fn uot_stream(bytes: &[u8]) {
         let packed = backlog.waiting();
         assert!(bytes.starts_with(packed));
         assert_eq!(unpacker.is_inside(), packed.len() < bytes.len());
+    }
+}
+
+/// Datagrams of SOCKS5 clients: a target that was read is one line without surprises, and an answer
+/// from there names it alike.
+pub fn socks_udp(bytes: &[u8]) {
+    let Some((address, header)) = socks_udp::split(bytes) else {
+        return;
+    };
+    assert_eq!(bytes.get(3..header), Some(address));
+    for len in 0..header {
+        assert_eq!(socks_udp::split(&bytes[..len]), None);
+    }
+    let Some(target) = socks_udp::destination(address) else {
+        return;
+    };
+    assert!(target.bytes().all(|byte| byte.is_ascii_graphic()));
+    let (host, port) = target.rsplit_once(':').expect("host:port");
+    assert!(!host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0));
+    if let Ok(sender) = target.parse::<SocketAddr>() {
+        let header = socks_udp::Header::of(&sender);
+        let (address, len) = socks_udp::split(header.bytes()).expect("our own");
+        assert_eq!(len, header.bytes().len());
+        assert_eq!(socks_udp::destination(address), Some(target));
     }
 }

@@ -114,7 +114,8 @@ class Desk:
       ``closed``, ``reset``, ``broken``
     * ``readable``, ``writable``, ``drained`` (a leg): nothing, once, after they were asked for
     * ``accepted`` (a listener): ``leg``, ``peer``, ``local``, ``tls`` (as in ``shaken``, or null)
-    * ``ended`` (a flow): ``reason``, ``detail``, ``up``, ``down``, ``packets_up``,
+    * ``asks`` (an association): ``target`` (``host:port``), which is to be allowed or denied
+    * ``ended`` (a flow, an association): ``reason``, ``detail``, ``up``, ``down``, ``packets_up``,
       ``packets_down``, ``seconds``
 
     A desk belongs to a group of the engine, whose limits and counters hold for its flows. It may be
@@ -198,6 +199,25 @@ class Desk:
         """Bytes up and down until now; None when the flow has ended. Asks the flow's worker."""
     def cut(self, flow: int) -> None:
         """End a flow now: both legs are reset, and ``ended`` is reported with ``killed``."""
+    def associate(self, plan: str) -> tuple[int, str]:
+        """A UDP association of a SOCKS5 client (AssociatePlan): its number in ``Engine.flows``, and
+        the ``ip:port`` that the client sends to. ``asks`` is reported once for each target that the
+        client names, and its first datagrams wait for the answer. Malformed datagrams, fragments,
+        and those of anybody but the client are dropped and counted. Answers come back from the
+        addresses of allowed targets alone, ports included.
+
+        Codes: ``plan``, ``bind``, ``limit`` (of the group), ``unknown`` (endpoint), ``full``,
+        ``closed``."""
+    def allow(self, association: int, target: str, address: str) -> None:
+        """The answer to ``asks``: datagrams for this target go to ``address`` (``ip:port``). A
+        target that nobody waits for is none, and changes nothing."""
+    def deny(self, association: int, target: str, reason: str) -> None:
+        """The other answer: datagrams for this target are dropped for ten seconds, after which the
+        next one is asked about again. They are counted by ``reason``, which is one of
+        ``qanat.observe.reasons.DROPPED``."""
+    def release(self, association: int) -> None:
+        """The client has gone: end its association. ``ended`` is reported with
+        ``client_closed``; ``cut`` would say ``killed``."""
     def set_rates(self, key: str, up: float | None, down: float | None) -> None:
         """Limit all flows of the group whose plan names this key, together, living ones too, in
         bytes per second. A name is forgotten when it has neither limits nor flows. ``full`` when

@@ -16,6 +16,7 @@ from typing import Literal
 
 __all__ = [
     "AcceptProxy",
+    "AssociatePlan",
     "Balance",
     "CertificatePlan",
     "CheckKind",
@@ -426,6 +427,42 @@ class DeskListenPlan:
     """Connections that may wait to be fetched, handshakes included; others wait in the kernel."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssociatePlan:
+    """A UDP association of a SOCKS5 client."""
+
+    endpoint: int
+    """Handle of ``Desk.endpoint``, in whose row it is counted."""
+    client: str
+    """``ip:port`` of the connection that asked for it. Datagrams are taken from this address."""
+    bind: str
+    """``ip:port`` that the client is to send to; port 0 lets the kernel choose."""
+    port: int | None = None
+    """The client sends from this port. None, and 0: from that of its first datagram."""
+    target: str = "*"
+    """What records show: an association has many targets."""
+    listener: str | None = None
+    """``ip:port`` that records show, when it is not where the client sends to."""
+    user: str | None = None
+    idle_timeout: float | None = None
+    """Seconds without a datagram in either direction. None is no limit, as is 0."""
+    rates: tuple[str, ...] = ()
+    """Names of limits that it shares with other flows (``Desk.set_rates``)."""
+    through: str | None = None
+    """``ip:port`` to send from; port 0 lets the kernel choose."""
+    through_interface: str | None = None
+    """A device whose address to send from."""
+    interface: str | None = None
+    """A device to send through."""
+    targets: int = 256
+    """Remembered; the one used longest ago goes."""
+    questions: int = 32
+    """Of the targets, those that may wait for a decision."""
+    held: int = 16
+    """Datagrams that may wait for decisions."""
+    held_bytes: int = 65_536
+
+
 def to_json(
     plan: EndpointPlan
     | LimitsPlan
@@ -434,7 +471,8 @@ def to_json(
     | TlsAcceptPlan
     | TlsConnectPlan
     | DialPlan
-    | DeskListenPlan,
+    | DeskListenPlan
+    | AssociatePlan,
 ) -> str:
     """The form in which a plan crosses the border, is stored and is shown."""
     return json.dumps(asdict(plan), separators=(",", ":"))

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod addresses;
+mod associate;
 mod basics;
 mod bounds;
 mod change;

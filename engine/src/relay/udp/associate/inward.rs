@@ -9,6 +9,7 @@ use serde_json::json;
 use super::port::Port;
 use super::targets::{Standing, Targets};
 use super::{Associate, Live, family, largest_after, refusal_of};
+use crate::desk::reports::Report;
 use crate::flow::counters::add;
 use crate::flow::ending::Side;
 use crate::flow::reason::Refusal;
@@ -144,7 +145,12 @@ impl Associate {
             .filter(|reports| !reports.is_full())
             .ok_or(Refusal::Undecided)?;
         let index = targets.ask(address, &text).ok_or(Refusal::Undecided)?;
-        reports.put(self.flow.id, "asks", json!({"target": text}).to_string());
+        reports.put(Report {
+            handle: self.flow.id,
+            leg: None,
+            kind: "asks",
+            text: json!({"target": text}).to_string(),
+        });
         Ok(index)
     }
 

@@ -118,6 +118,10 @@ pub fn begin(worker: &Rc<Worker>, prepared: Prepared) {
         bounds,
         seats,
     } = prepared;
+    // The desk was closed meanwhile.
+    if terms.reports.bell().is_none() {
+        return;
+    }
     let now = worker.now();
     worker.datagrams.prepare();
     let flow = worker.table.open(Opening {
