@@ -1,11 +1,14 @@
 //! Associations of SOCKS5 clients: who may send, what is asked, where datagrams go.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Instant;
 
 use _engine::desk::Desk;
 use _engine::desk::plan::AssociatePlan;
+use _engine::desk::reports::Report;
 use _engine::engine::Engine;
 use _engine::plan::LimitsPlan;
 use _engine::transport::socks_udp::Header;
@@ -18,6 +21,7 @@ struct Proxy {
     group: u32,
     desk: Desk,
     endpoint: u32,
+    fetched: RefCell<VecDeque<Report>>,
 }
 
 impl Proxy {
@@ -35,6 +39,7 @@ impl Proxy {
             group,
             desk,
             endpoint,
+            fetched: RefCell::default(),
         }
     }
 
@@ -56,7 +61,9 @@ impl Proxy {
     fn report(&self, kind: &str) -> (u64, Value) {
         let until = Instant::now() + LIMIT;
         loop {
-            for report in self.desk.take() {
+            let mut fetched = self.fetched.borrow_mut();
+            fetched.extend(self.desk.take());
+            if let Some(report) = fetched.pop_front() {
                 assert_eq!(report.kind, kind, "{}", report.text);
                 return (report.handle, serde_json::from_str(&report.text).unwrap());
             }
@@ -366,6 +373,7 @@ fn what_waits_for_answers_is_bounded() {
     association.send(&addrs[2], b"");
     proxy.until("asked", |proxy| proxy.refused("undecided") == 5);
     assert_eq!(association.asked(), addrs[0].to_string());
+    assert_eq!(association.asked(), addrs[1].to_string());
     association.allow(&addrs[0].to_string(), &addrs[0]);
     for number in 0..3 {
         assert_eq!(received(&targets[0]).0, [number]);
