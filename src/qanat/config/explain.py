@@ -7,6 +7,7 @@ key stands is asked of the caller.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Literal, TypeAlias, get_args, get_origin
 
@@ -24,6 +25,8 @@ Locate: TypeAlias = Callable[[KeyPath], tuple[KeyPath, Place]]
 """From a path in the models to the path as written and where that is."""
 
 _EXAMPLES: Final = {"listen": "0.0.0.0:5000", "remote": "example.com:443"}
+_CREDENTIALS: Final = re.compile(r"//[^/@\s]*@")
+"""Of a URL: what is shown may end in a log."""
 _TRUE: Final = frozenset({"true", "yes", "on", "1"})
 _FALSE: Final = frozenset({"false", "no", "off", "0"})
 
@@ -38,7 +41,7 @@ def explain(
 def simple(value: object) -> object:
     """A value that can be shown in one line, or the marker for none."""
     if isinstance(value, str):
-        return printable(value)
+        return printable(_CREDENTIALS.sub("//***@", value))
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int):
