@@ -6,6 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use _engine::desk::plan::{DeskListenPlan, DialPlan, JoinPlan, TlsAcceptPlan, TlsConnectPlan};
 use _engine::first_words::{self, Found};
 use _engine::flow::limits::Gate;
 use _engine::net::addr::{RawAddr, unmapped};
@@ -14,7 +15,7 @@ use _engine::plan::{EndpointPlan, LimitsPlan, ResolverPlan};
 use _engine::relay::health::probe::{Status, status_of};
 use _engine::transport::proxy;
 use _engine::transport::socks_udp;
-use _engine::transport::tls::subject;
+use _engine::transport::tls::{hello, subject};
 use _engine::transport::uot::{Backlog, Unpacker};
 use _engine::transport::ws::{frame, head};
 use hickory_resolver::proto::op::Message;
@@ -53,6 +54,11 @@ pub fn plan_json(bytes: &[u8]) {
     round::<EndpointPlan>(bytes);
     round::<LimitsPlan>(bytes);
     round::<ResolverPlan>(bytes);
+    round::<JoinPlan>(bytes);
+    round::<DialPlan>(bytes);
+    round::<DeskListenPlan>(bytes);
+    round::<TlsAcceptPlan>(bytes);
+    round::<TlsConnectPlan>(bytes);
 }
 
 /// Socket addresses as the kernel writes them: any bytes, any family.
@@ -166,6 +172,12 @@ pub fn first_words(bytes: &[u8]) {
             assert!(part == whole || part == Found::More, "{len}");
         }
     }
+    let whole = hello::message(bytes);
+    for len in (0..bytes.len()).step_by(bytes.len() / 16 + 1) {
+        let part = hello::message(&bytes[..len]);
+        assert!(part.is_none() || part == whole, "{len}");
+    }
+    assert!(whole.is_none_or(|message| message.len() <= hello::MOST));
 }
 
 /// Subjects of client certificates: one line of bounded length, whatever they hold.

@@ -15,6 +15,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::desk::joining::Counter;
+use crate::desk::legs::Legs;
 use crate::error::Error;
 use crate::flow::limits::Gate;
 use crate::flow::rates::Rates;
@@ -68,6 +69,8 @@ pub struct Engine {
     endpoints: Mutex<BTreeMap<u32, Registered>>,
     /// Closed endpoints whose UDP associations may live on.
     leaving: Mutex<Vec<(Weak<Endpoint>, Arc<Route>)>>,
+    /// Legs that the owner's threads hold.
+    desks: Mutex<Vec<Weak<Legs>>>,
     serial: AtomicU32,
     closed: AtomicBool,
 }
@@ -86,6 +89,7 @@ impl Engine {
             groups: Mutex::default(),
             endpoints: Mutex::default(),
             leaving: Mutex::default(),
+            desks: Mutex::default(),
             serial: AtomicU32::new(0),
             closed: AtomicBool::new(false),
         };
@@ -287,6 +291,13 @@ impl Engine {
             },
         );
         Ok(bound)
+    }
+
+    /// They are closed with the engine.
+    pub(crate) fn watch_over(&self, legs: &Arc<Legs>) {
+        let mut desks = lock(&self.desks);
+        desks.retain(|legs| legs.strong_count() > 0);
+        desks.push(Arc::downgrade(legs));
     }
 
     /// An endpoint without sockets, for flows that the owner accepts: a row of the group's
@@ -630,6 +641,9 @@ impl Engine {
     pub fn shutdown(&self) {
         if self.closed.swap(true, Ordering::SeqCst) {
             return;
+        }
+        for legs in lock(&self.desks).iter().filter_map(Weak::upgrade) {
+            legs.close();
         }
         for inbox in &self.inboxes {
             inbox.call(|worker| worker.stop());

@@ -22,11 +22,17 @@ def functions(body: list[ast.stmt]) -> dict[str, ast.FunctionDef]:
     return {node.name: node for node in body if isinstance(node, ast.FunctionDef)}
 
 
-def engine_stub() -> dict[str, ast.FunctionDef]:
-    (found,) = [
-        node for node in STUB.body if isinstance(node, ast.ClassDef) and node.name == "Engine"
-    ]
+def stub(name: str) -> dict[str, ast.FunctionDef]:
+    (found,) = [node for node in STUB.body if isinstance(node, ast.ClassDef) and node.name == name]
     return functions(found.body)
+
+
+CLASSES = {name: stub(name) for name in ("Desk", "Engine")}
+METHODS = [
+    (owner, method)
+    for owner, methods in CLASSES.items()
+    for method in sorted(set(methods) - {"workers", "__init__"})
+]
 
 
 def parameters(function: ast.FunctionDef) -> list[tuple[str, Any]]:
@@ -45,21 +51,22 @@ def engine() -> Iterator[_engine.Engine]:
 
 def test_the_module_has_what_the_stub_names() -> None:
     public = {name for name in dir(_engine) if not name.startswith("_")}
-    assert public == {"Engine", "EngineError", *functions(STUB.body)}
+    assert public == {*CLASSES, "EngineError", *functions(STUB.body)}
     assert isinstance(_engine.__version__, str)
     assert qanat.__version__ == _engine.__version__
 
 
-def test_the_engine_has_the_methods_of_the_stub() -> None:
-    public = {name for name in dir(_engine.Engine) if not name.startswith("_")}
-    assert public == set(engine_stub()) - {"__init__"}
+@pytest.mark.parametrize("owner", CLASSES)
+def test_a_class_has_the_methods_of_the_stub(owner: str) -> None:
+    public = {name for name in dir(getattr(_engine, owner)) if not name.startswith("_")}
+    assert public == set(CLASSES[owner]) - {"__init__"}
 
 
-@pytest.mark.parametrize("name", sorted(set(engine_stub()) - {"workers", "__init__"}))
-def test_the_parameters_are_those_of_the_stub(name: str) -> None:
-    native = inspect.signature(getattr(_engine.Engine, name))
+@pytest.mark.parametrize(("owner", "name"), METHODS)
+def test_the_parameters_are_those_of_the_stub(owner: str, name: str) -> None:
+    native = inspect.signature(getattr(getattr(_engine, owner), name))
     found = [one for one in native.parameters.values() if one.name != "self"]
-    wanted = parameters(engine_stub()[name])
+    wanted = parameters(CLASSES[owner][name])
     assert [one.name for one in found] == [parameter for parameter, _ in wanted]
     for one, (_, default) in zip(found, wanted, strict=True):
         # Defaults that are no plain words or numbers are shown as an ellipsis.

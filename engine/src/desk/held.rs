@@ -121,10 +121,23 @@ impl Future for Held {
             match self.step(cx) {
                 None if self.may_obey() => {}
                 None => return Poll::Pending,
-                Some(Stage::Over) => return Poll::Ready(()),
+                Some(Stage::Over) => {
+                    self.stage = Stage::Over;
+                    return Poll::Ready(());
+                }
                 Some(next) => self.stage = next,
             }
         }
+    }
+}
+
+impl Drop for Held {
+    /// Early only when the engine ends, or after a bug of ours: nobody shall take what is cut off
+    /// for complete.
+    fn drop(&mut self) {
+        std::mem::replace(&mut self.stage, Stage::Over).reset();
+        let text = "the engine has let go of this leg";
+        self.leg.fail(Trouble::new("closed", text));
     }
 }
 
@@ -148,13 +161,8 @@ impl Held {
                 self.stage = Stage::Close(open, Sleep::new(&self.worker, Some(until)));
                 false
             }
-            // Nothing was said yet that could be brought to an end.
-            (Order::Close, Stage::Begin(Beginning::Socket(fd))) => {
-                drop(state);
-                drop(fd);
-                true
-            }
-            (Order::Close, stage) => {
+            // There is nothing yet that could be brought to an end.
+            (Order::Close, stage @ (Stage::Dial(..) | Stage::Shake(..) | Stage::Over)) => {
                 drop(state);
                 stage.reset();
                 true
@@ -180,7 +188,7 @@ impl Held {
                 self.shake(open.wire, shake, limit, staged, None);
                 false
             }
-            // What was written before the handshake goes before it.
+            // Begun first, or what was written before the handshake goes before it.
             (order, stage) => {
                 state.order = Some(order);
                 self.stage = stage;

@@ -221,7 +221,7 @@ impl Leg {
             "text": trouble.text,
         });
         let mut state = self.lock();
-        if let Phase::Gone = state.phase {
+        if !matches!(state.phase, Phase::Busy(_) | Phase::Open(_)) {
             return;
         }
         state.phase = Phase::Failed(trouble);
@@ -351,6 +351,13 @@ impl Leg {
             }
             Phase::Failed(_) | Phase::Gone => {}
         }
+    }
+
+    /// There is no time for an orderly end any more.
+    pub fn hurry(&self) {
+        let mut state = self.lock();
+        state.order = Some(Order::Abort);
+        self.stir(state);
     }
 
     /// Tells the owner what it asked to be told.

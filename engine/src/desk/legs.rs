@@ -1,9 +1,9 @@
 //! The legs of one desk, by handle.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use super::leg::{self, Leg};
+use super::leg::{self, Leg, Order};
 use super::reports::Reports;
 use crate::error::Error;
 use crate::shared::Shared;
@@ -13,6 +13,8 @@ pub struct Legs {
     pub reports: Arc<Reports>,
     /// `None` when the desk is closed.
     legs: Mutex<Option<HashMap<u64, Arc<Leg>>>>,
+    /// Closed by the owner, and perhaps not yet at their end.
+    parting: Mutex<Vec<Weak<Leg>>>,
 }
 
 impl Legs {
@@ -21,6 +23,7 @@ impl Legs {
             shared,
             reports,
             legs: Mutex::new(Some(HashMap::new())),
+            parting: Mutex::default(),
         }
     }
 
@@ -51,11 +54,30 @@ impl Legs {
             .is_some_and(|legs| legs.contains_key(&handle))
     }
 
-    /// No more legs from now on: those that there were.
-    pub fn close(&self) -> Vec<Arc<Leg>> {
+    /// An orderly end, for which nobody waits.
+    pub fn part_with(&self, leg: &Arc<Leg>) {
+        leg.part(Order::Close);
+        let mut parting = self.parting();
+        if parting.len() == parting.capacity() {
+            parting.retain(|leg| leg.strong_count() > 0);
+        }
+        parting.push(Arc::downgrade(leg));
+    }
+
+    fn parting(&self) -> MutexGuard<'_, Vec<Weak<Leg>>> {
+        self.parting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Resets all that there are, and takes no more.
+    pub fn close(&self) {
         let legs = self.lock().take();
-        legs.map(|legs| legs.into_values().collect())
-            .unwrap_or_default()
+        for leg in legs.into_iter().flat_map(HashMap::into_values) {
+            leg.part(Order::Abort);
+        }
+        let parting = std::mem::take(&mut *self.parting());
+        for leg in parting.iter().filter_map(Weak::upgrade) {
+            leg.hurry();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<HashMap<u64, Arc<Leg>>>> {

@@ -1,12 +1,13 @@
 //! Listening for the owner: connections become legs, after the TLS handshake when there is one.
 
 use std::cell::Cell;
+use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::rc::{Rc, Weak};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -37,6 +38,8 @@ pub struct Listener {
     legs: Arc<Legs>,
     tls: Option<Terms>,
     most: u32,
+    /// Those that shake hands.
+    guests: Mutex<HashMap<u64, Arc<Leg>>>,
     /// Connections of which the owner has not heard yet, handshakes included.
     waiting: AtomicU32,
     /// The kernel's queue is left alone until some were fetched.
@@ -55,6 +58,8 @@ pub struct Guest {
     listener: Arc<Listener>,
     peer: SocketAddr,
     local: Option<SocketAddr>,
+    /// Of its leg.
+    handle: u64,
     counted: bool,
 }
 
@@ -77,6 +82,7 @@ impl Listener {
             legs: Arc::clone(legs),
             tls,
             most: most.max(1),
+            guests: Mutex::default(),
             waiting: AtomicU32::new(0),
             stalled: AtomicBool::new(false),
         })
@@ -93,6 +99,10 @@ impl Listener {
     /// Closes the socket, soon; `done` is dropped when it is.
     pub fn close(&self, done: impl Send + 'static) {
         self.closed.store(true, Ordering::SeqCst);
+        let guests = std::mem::take(&mut *self.guests());
+        for leg in guests.into_values() {
+            leg.part(Order::Abort);
+        }
         let handle = self.handle;
         let inbox = self.legs.shared.inbox(self.worker);
         inbox.map(|inbox| {
@@ -101,6 +111,10 @@ impl Listener {
                 drop(done);
             })
         });
+    }
+
+    fn guests(&self) -> MutexGuard<'_, HashMap<u64, Arc<Leg>>> {
+        self.guests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn is_closed(&self) -> bool {
@@ -241,14 +255,15 @@ impl Listener {
             return self.notice(worker, "descriptors", text);
         }
         self.waiting.fetch_add(1, Ordering::SeqCst);
+        let shared = &self.legs.shared;
+        let handle = shared.next_leg();
         let guest = Guest {
             listener: Arc::clone(self),
             peer,
             local: socket::local_addr(fd.as_raw_fd()),
+            handle,
             counted: true,
         };
-        let shared = &self.legs.shared;
-        let handle = shared.next_leg();
         if self.tls.is_none() {
             let leg = Leg::new(handle, &self.legs.reports, Phase::Parked(fd), Vec::new());
             return guest.introduce(&leg, None);
@@ -256,6 +271,10 @@ impl Listener {
         let carrier = shared.idlest();
         let leg = Leg::new(handle, &self.legs.reports, Phase::Busy(carrier), Vec::new());
         leg.lock().wrapped = true;
+        self.guests().insert(handle, Arc::clone(&leg));
+        if self.is_closed() {
+            return;
+        }
         let Some(inbox) = shared.inbox(carrier) else {
             return;
         };
@@ -305,6 +324,7 @@ impl Guest {
 
 impl Drop for Guest {
     fn drop(&mut self) {
+        self.listener.guests().remove(&self.handle);
         if self.counted {
             self.listener.one_less();
         }

@@ -9,7 +9,7 @@ mod dialling;
 mod held;
 pub mod joining;
 mod leg;
-mod legs;
+pub mod legs;
 pub mod lifted;
 mod listening;
 pub mod plan;
@@ -28,7 +28,6 @@ use std::time::{Duration, Instant};
 
 use self::dialling::Ways;
 use self::joining::{Counter, Join, Legs};
-use self::leg::Order;
 use self::lifted::Lifted;
 use self::listening::Listener;
 use self::plan::JoinPlan;
@@ -75,13 +74,13 @@ impl Desk {
         let reports = Reports::open(most.max(1))
             .map_err(|error| Error::io("start", "can't make a descriptor", error))?;
         let reports = Arc::new(reports);
+        let legs = legs::Legs::new(Arc::clone(&engine.shared), Arc::clone(&reports));
+        let legs = Arc::new(legs);
+        engine.watch_over(&legs);
         Ok(Self {
             engine: Arc::clone(engine),
             group,
-            legs: Arc::new(legs::Legs::new(
-                Arc::clone(&engine.shared),
-                Arc::clone(&reports),
-            )),
+            legs,
             reports,
             counters: Mutex::default(),
             listeners: Mutex::default(),
@@ -214,9 +213,7 @@ impl Desk {
             return;
         }
         self.reports.close();
-        for leg in self.legs.close() {
-            leg.part(Order::Abort);
-        }
+        self.legs.close();
         lock(&self.joining).clear();
         for listener in std::mem::take(&mut *lock(&self.listeners)).into_values() {
             listener.close(());
