@@ -93,7 +93,7 @@ pub struct Associate {
     /// Gone when the association has ended.
     live: RefCell<Option<Live>>,
     expiry: Cell<Option<TimerId>>,
-    _seats: [Seat; 2],
+    seats: Cell<Option<[Seat; 2]>>,
 }
 
 /// What changes as datagrams pass.
@@ -143,7 +143,7 @@ pub fn begin(worker: &Rc<Worker>, prepared: Prepared) {
         way,
         live: RefCell::new(None),
         expiry: Cell::new(None),
-        _seats: seats,
+        seats: Cell::new(Some(seats)),
     });
     let cutter = Rc::new(Cutter(Rc::downgrade(&associate)));
     flow.owned_by(Owner::Source(cutter, INWARD));
@@ -242,6 +242,8 @@ impl Associate {
         if let Some(timer) = self.expiry.take() {
             worker.timers.disarm(timer);
         }
+        // Whoever hears of the end finds the places free.
+        drop(self.seats.take());
         worker.table.close(&self.flow, worker.now(), reason, detail);
         worker.shared.loads[worker.index].set(worker.table.len());
         worker.associates.forget(self.flow.id);
