@@ -62,6 +62,16 @@ def test_flows_in_a_pipe_are_lines_oldest_first(run: Run) -> None:
     ]
 
 
+def test_users_are_a_column_of_their_own_when_there_are_any(run: Run, relay: FakeRelay) -> None:
+    first, second = relay.flows()
+    first["user"] = "alice"
+    relay.flows = lambda: [first, second]  # type: ignore[method-assign]
+    head, *lines = [line.split("\t") for line in run("flows").stdout.splitlines()]
+    assert head[-1] == "USER"
+    shown = {line[0]: line[-1] for line in lines}
+    assert shown == {str(first["id"]): "alice", str(second["id"]): "-"}
+
+
 def test_flows_as_json_are_as_the_relay_tells_them(run: Run, relay: FakeRelay) -> None:
     assert json.loads(run("flows", "--json").stdout) == relay.flows()
 

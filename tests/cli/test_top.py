@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from qanat.cli.top import fitting
+from qanat.cli.rates import Row
+from qanat.cli.top import _cells, fitting
 from tests.support.controlled import FakeRelay, controlled
 from tests.support.wait import wait_until
 
@@ -25,6 +26,13 @@ ROW += ["2.0 KiB/s", "3.0 MiB", "4.0 MiB", "12m04s", "0.01s"]
 def test_columns_give_way_on_narrow_terminals(width: int, columns: int) -> None:
     assert len(fitting([ROW], width)) == columns
     assert 0 in fitting([ROW], width), "without the id a flow can't be killed"
+
+
+def test_the_user_is_shown_with_the_client() -> None:
+    flow = {"id": 1, "protocol": "tcp", "client": "192.0.2.7:1", "target": "t:80", "state": "open"}
+    flow |= {"bytes_up": 0, "bytes_down": 0, "duration": 1.0, "idle": 0.0}
+    assert _cells(Row(flow, 0.0, 0.0), False)[2] == "192.0.2.7:1"
+    assert _cells(Row(flow | {"user": "alice\n"}, 0.0, 0.0), False)[2] == r"192.0.2.7:1 (alice\n)"
 
 
 def test_no_flows_fit_anywhere() -> None:

@@ -19,6 +19,7 @@ class Ended:
     endpoint: str = "0.0.0.0:5000"
     protocol: str = "tcp"
     client: str = "192.0.2.7:4711"
+    user: str | None = None
     target: str = "example.com:80"
     peer: str | None = "192.0.2.80:80"
     bytes_up: int = 10
@@ -51,6 +52,11 @@ def test_the_readable_line(caplog: pytest.LogCaptureFixture) -> None:
         " client=192.0.2.7:4711 target=example.com:80 peer=192.0.2.80:80 bytes_up=10"
         " bytes_down=2000 duration=1.250000 connect=0.012500 reason=client_closed"
     )
+
+
+def test_the_user_is_named_when_there_is_one(caplog: pytest.LogCaptureFixture) -> None:
+    text = TextFormatter().format(record_of(Ended(user="alice\x1b[2J"), caplog))
+    assert text.endswith(r'reason=client_closed user="alice\u001b[2J"')
 
 
 def test_a_detail_is_quoted(caplog: pytest.LogCaptureFixture) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from qanat.cli.asking import ask, control_option, filter_options, json_option
-from qanat.cli.output import emit_json, emit_table, is_terminal
+from qanat.cli.output import emit_json, emit_table, is_terminal, printable
 from qanat.cli.quantities import bytes_text, seconds_text
 
 __all__ = ["command"]
@@ -46,8 +46,15 @@ def command(endpoint: str | None, client: str | None, control: str | None, as_js
         emit_json(flows)
         return 0
     rounded = is_terminal(sys.stdout)
-    rows = [_row(flow, rounded) for flow in sorted(flows, key=lambda flow: flow["started"])]
-    emit_table(_COLUMNS, rows, right=_NUMBERS)
+    columns = list(_COLUMNS)
+    flows.sort(key=lambda flow: flow["started"])
+    rows = [_row(flow, rounded) for flow in flows]
+    if any(flow.get("user") for flow in flows):
+        # Last, so that the others stay where scripts look for them.
+        columns.append("USER")
+        for flow, row in zip(flows, rows, strict=True):
+            row.append(printable(flow.get("user") or "-"))
+    emit_table(columns, rows, right=_NUMBERS)
     return 0
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qanat.cli.asking import ask, control_option, filter_options, json_option
-from qanat.cli.output import emit_json, emit_table, is_terminal, wants_colour
+from qanat.cli.output import emit_json, emit_table, is_terminal, printable, wants_colour
 from qanat.cli.quantities import bytes_text, rate_text, seconds_text
 from qanat.cli.rates import SORTS, Rates, Row, ordered
 from qanat.observe.control_client import ControlClient
@@ -205,7 +205,10 @@ def fitting(rows: Sequence[Sequence[str]], width: int) -> list[int]:
 
 def _cells(row: Row, rounded: bool) -> list[str]:
     flow = row.flow
-    cells = [str(flow["id"]), flow["protocol"], flow["client"], flow["target"], flow["state"]]
+    client = flow["client"]
+    if user := flow.get("user"):
+        client += f" ({printable(user)})"
+    cells = [str(flow["id"]), flow["protocol"], client, flow["target"], flow["state"]]
     rates, sizes = (row.up, row.down), (flow["bytes_up"], flow["bytes_down"])
     times = (flow["duration"], flow["idle"])
     if rounded:

@@ -46,6 +46,8 @@ class EndedFlow(Protocol):
     @property
     def client(self) -> str: ...
     @property
+    def user(self) -> str | None: ...
+    @property
     def target(self) -> str: ...
     @property
     def peer(self) -> str | None: ...
@@ -82,6 +84,8 @@ class EndedFlow(Protocol):
 def write_access(flow: EndedFlow) -> None:
     """Log the flow's line on the logger ``qanat.access`` at INFO."""
     names = FIELDS if flow.protocol == "udp" else _TCP_FIELDS
+    if flow.user is not None:
+        names += ("user",)
     if flow.tls is not None or flow.target_tls is not None:
         names += TLS_FIELDS
     fields = {name: getattr(flow, name) for name in names}
