@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import (
+    boundary,
     bulk,
     connect,
     fairness,
@@ -50,6 +51,7 @@ QUESTIONS: dict[str, Question] = {
         proxy_protocol,
         server_name,
         hook,
+        boundary,
         ws_pair,
         start_up,
         footprint,
