@@ -86,8 +86,8 @@ def test_imports_go_downwards_only(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", sources(), ids=module_of)
-def test_only_one_module_of_the_relay_knows_the_native_engine(path: Path) -> None:
-    if room_of(module_of(path)) == "relay" and module_of(path) != "qanat.relay.engine":
+def test_programs_know_the_native_engine_through_one_module(path: Path) -> None:
+    if room_of(module_of(path)) in ("relay", "proxy"):
         assert "qanat._engine" not in set(imported(path))
 
 

@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from qanat.relay import engine
+from qanat import engine
 from tests.relay.fake_engine import FakeModule
 
 

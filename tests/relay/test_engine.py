@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from qanat import engine
+from qanat.engine import Group, open_group
 from qanat.errors import BindError, ConfigError, EngineClosed, QanatError
 from qanat.plan import EndpointPlan, LimitsPlan, RemotePlan
-from qanat.relay import engine
-from qanat.relay.engine import Group, open_group
 from tests.relay.fake_engine import FakeEngine, FakeEngineError, FakeModule
 from tests.support.wait import wait_until
 

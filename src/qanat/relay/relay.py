@@ -1,6 +1,6 @@
 """A relay: the endpoints of one configuration, served by the engine.
 
-Knows the configuration's models, plans, and the engine through ``qanat.relay.engine``. Every method
+Knows the configuration's models, plans, and the engine through ``qanat.engine``. Every method
 may be called from any thread; those that are coroutines do the same work without blocking the event
 loop that they are called in.
 """
@@ -21,12 +21,12 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from qanat.config.models import Config, Endpoint
+from qanat.engine import Bound, Deciding, Group, Sink, open_group
 from qanat.errors import EngineClosed, QanatError, RelayStateError
 from qanat.plan import EndpointPlan
 from qanat.relay.callbacks import Callbacks
 from qanat.relay.difference import Difference, Report, difference
 from qanat.relay.ended import EndedFlows
-from qanat.relay.engine import Bound, Group, Sink, open_group
 from qanat.relay.flow import Flow
 from qanat.relay.hooks import NO_HOOKS, load_hooks
 from qanat.relay.inherited import Inherited
@@ -138,7 +138,7 @@ class Relay:
                 pipe_size=(self._config.pipe_page or 0) * _PAGE,
             )
             try:
-                group.set_hooks(hooks.by_call)
+                group.set_hooks(hooks.by_call, _deciding)
                 running = {}
                 for plan in wanted:
                     tcp_fd, udp_fd = sockets.take(plan)
@@ -267,12 +267,12 @@ class Relay:
             wanted = plans(config)
             hooks = load_hooks(wanted, self._hooks)
             change = difference([entry.plan for entry in self._running.values()], wanted)
-            group.set_hooks(hooks.beside(self._hooks).by_call)
+            group.set_hooks(hooks.beside(self._hooks).by_call, _deciding)
             try:
                 running = self._carry_out(group, change, config, -1.0 if drain is None else drain)
             except BaseException:
                 with suppress(QanatError):
-                    group.set_hooks(self._hooks.by_call)
+                    group.set_hooks(self._hooks.by_call, _deciding)
                 raise
             self._running = {plan.id: running[plan.id] for plan in wanted}
             self._hooks = hooks
@@ -490,6 +490,12 @@ def _endpoint(plan: EndpointPlan, bound: Bound) -> RunningEndpoint:
 
 def _port(address: str) -> str:
     return address.rpartition(":")[2]
+
+
+def _deciding(fd: int, take: Callable[[], list[str]], give: Callable[[str], None]) -> Deciding:
+    from qanat.relay.deciding import Deciding  # a relay without hooks does without
+
+    return Deciding(fd, take, give)
 
 
 def _weakly(relay: Relay) -> Sink:

@@ -1,4 +1,4 @@
-"""The one engine of this process, shared by all its relays.
+"""The one engine of this process, shared by all its relays and servers.
 
 It starts with the first group and ends with the last; a thread fetches its events and hands them to
 the groups. This module alone imports the native engine: it knows plans and errors, converts both at
@@ -20,17 +20,29 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from qanat.errors import BindError, ConfigError, EngineClosed, Problem, QanatError
 from qanat.plan import EndpointPlan, LimitsPlan, to_json
 
 if TYPE_CHECKING:
-    from qanat._engine import Engine
-    from qanat.relay.deciding import Deciding
-    from qanat.relay.hooks import Hook
+    from qanat._engine import Desk, Engine
 
-__all__ = ["Bound", "Group", "Sink", "open_group"]
+__all__ = ["Bound", "Deciding", "Group", "Sink", "open_group"]
+
+
+class Deciding(Protocol):
+    """Who answers the engine's questions about flows, for all groups of a process."""
+
+    def set(self, group: int, hooks: Mapping[str, Any]) -> None: ...
+
+    def forget(self, group: int) -> None: ...
+
+    def close(self) -> None: ...
+
+
+MakeDeciding = Callable[[int, Callable[[], list[str]], Callable[[str], None]], Deciding]
+"""From a descriptor that is readable while questions wait, and how to take and to answer them."""
 
 Sink = Callable[[list[dict[str, Any]]], None]
 """Takes the events of one group, on the events thread. Must not raise and should be quick."""
@@ -222,18 +234,22 @@ class Group:
         with _translated():
             return self._engine.open_flows(self.id)
 
-    def set_hooks(self, hooks: Mapping[str, Hook]) -> None:
+    def set_hooks(self, hooks: Mapping[str, Any], make: MakeDeciding) -> None:
         """Who decides about the flows of this group from now on, by the calls in its plans."""
         engine, shared = self._engine, self._shared
         with _lock:
             if shared.deciding is None and hooks:
-                from qanat.relay.deciding import Deciding
-
                 with _translated():
                     fd = engine.listen_to_questions()
-                shared.deciding = Deciding(fd, engine.take_questions, engine.answer)
+                shared.deciding = make(fd, engine.take_questions, engine.answer)
         if shared.deciding is not None:
             shared.deciding.set(self.id, hooks)
+
+    def desk(self) -> Desk:
+        """A new place where legs and flows that Python holds report, to be shut down by whoever
+        asked for it."""
+        with _translated():
+            return _native().Desk(self._engine, self.id)  # type: ignore[no-any-return]
 
     def forget_names(self) -> None:
         """Drop all cached names, those of the other relays too."""
