@@ -132,7 +132,9 @@ def test_cutting_resets_both_legs(held: Held) -> None:
             leg.recv(1)
         leg.close()
     held.desk.cut(flow)
-    held.desk.cut(12345)
+    for nothing in (0, 12_345, 1 << 45, (1 << 64) - 1):
+        held.desk.cut(nothing)
+        assert held.desk.counters(nothing) is None
 
 
 def test_the_group_ends_them_as_it_ends_others(held: Held) -> None:
@@ -258,7 +260,6 @@ def test_flows_share_the_limits_of_a_name(held: Held) -> None:
     rate = 400_000.0
     held.desk.set_rates("alice", rate, None)
     flows = [held.lower(rates=("alice",)) for _ in range(2)]
-    free = held.lower(rates=("bob",))
     size = 200_000
     got: list[float] = []
     began = time.monotonic()
@@ -270,8 +271,6 @@ def test_flows_share_the_limits_of_a_name(held: Held) -> None:
         got.append(time.monotonic() - began)
         sender.join()
 
-    carry(*free[1:])
-    (unlimited,) = got
     threads = [threading.Thread(target=carry, args=flow[1:]) for flow in flows]
     began = time.monotonic()
     for thread in threads:
@@ -280,8 +279,7 @@ def test_flows_share_the_limits_of_a_name(held: Held) -> None:
         thread.join()
     # Both together at 400 kB/s take a second; without sharing, half of that. A busy machine can
     # only make it longer.
-    assert max(got[1:]) > 0.8
-    assert unlimited < max(got[1:])
+    assert max(got) > 0.8
 
 
 def test_limits_come_and_go_while_flows_live(held: Held) -> None:

@@ -36,6 +36,7 @@ use self::reports::{Report, Reports};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::flow::reason::Reason;
+use crate::flow::table::Flow;
 use crate::net::fd::Fd;
 use crate::net::socket;
 use crate::plan::EndpointPlan;
@@ -170,6 +171,9 @@ impl Desk {
 
     /// Bytes up and down; `None` when there is no such flow any more.
     pub fn counted(&self, flow: u64) -> Result<Option<(u64, u64)>, Error> {
+        if !self.is_a_flow(flow) {
+            return Ok(None);
+        }
         let (answer, answered) = mpsc::channel();
         self.call(worker_of(flow), move |worker| {
             let counted = worker
@@ -184,6 +188,9 @@ impl Desk {
     /// Ends a flow now, with a reset on both legs, and a report.
     pub fn cut(&self, flow: u64) -> Result<(), Error> {
         let reports = Arc::clone(&self.reports);
+        if !self.is_a_flow(flow) {
+            return Ok(());
+        }
         // Its legs may still be on their way to it.
         lock(&self.joining).remove(&flow);
         self.call(worker_of(flow), move |worker| {
@@ -247,6 +254,11 @@ impl Desk {
         }
     }
 
+    /// Whether a flow can have that number. A desk that is closed has none to ask about.
+    fn is_a_flow(&self, flow: u64) -> bool {
+        self.alive().is_err() || worker_of(flow) < self.engine.workers()
+    }
+
     fn prepare(&self, worker: usize, plan: JoinPlan) -> Result<Join, Error> {
         let counter = lock(&self.counters)
             .get(&plan.endpoint)
@@ -293,15 +305,15 @@ impl Drop for Desk {
 
 /// Ends one flow of the desk, or all of them.
 fn cut(worker: &Worker, reports: &Arc<Reports>, reason: Reason, flow: Option<u64>) {
-    let mine = |of: &Arc<Reports>| Arc::ptr_eq(of, reports);
-    let flows = worker.table.list(|each| {
-        flow.is_none_or(|flow| flow == each.id)
-            && each
-                .terms
-                .as_ref()
-                .is_some_and(|terms| mine(&terms.reports))
-    });
-    for flow in flows {
+    let mine = |flow: &Flow| {
+        let terms = flow.terms.as_ref();
+        terms.is_some_and(|terms| Arc::ptr_eq(&terms.reports, reports))
+    };
+    let flows = match flow {
+        None => worker.table.list(mine),
+        Some(id) => worker.table.get(id).into_iter().collect(),
+    };
+    for flow in flows.iter().filter(|flow| mine(flow)) {
         flow.cut.set(Some(reason));
         if let Some(owner) = flow.owner() {
             worker.call_owner(owner, ready::CUT);

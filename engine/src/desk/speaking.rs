@@ -158,10 +158,15 @@ impl Desk {
         let worker = worker.unwrap_or_else(|| shared.idlest());
         let join = self.prepare(worker, plan)?;
         let id = join.id;
-        lock(&self.joining).insert(id);
-        for leg in [&client, &target] {
-            self.legs.remove(leg.handle);
+        // Whoever takes a leg out of the table has it: another thread may have been faster.
+        if self.legs.remove(client.handle).is_none() {
+            return Err(leg::no_leg());
         }
+        if self.legs.remove(target.handle).is_none() {
+            self.legs.insert(&client);
+            return Err(leg::no_leg());
+        }
+        lock(&self.joining).insert(id);
         let meeting = Meeting {
             join,
             joining: Arc::clone(&self.joining),
