@@ -13,6 +13,7 @@ mod json;
 mod pattern;
 mod pingpong;
 mod serve;
+mod socks;
 mod sys;
 mod tls;
 mod udp_blast;
@@ -34,8 +35,8 @@ usage: qanat-load COMMAND [ADDRESS] [--option value]...
   connect        ADDRESS [--concurrency 1] [--size 64] [--opening HEX]
   idle           ADDRESS [--connections 1000] [--size 64]; holds until stdin closes
   udp-blast      ADDRESS --sink A [--rate 10000] [--size 1200] [--flows 1] [--tick-us 500]
-                 [--gso 1]
-  udp-ping-pong  ADDRESS [--flows 1] [--size 200]
+                 [--gso 1] [--socks PROXY]
+  udp-ping-pong  ADDRESS [--flows 1] [--size 200] [--socks PROXY]
   tls-bulk       ADDRESS --direction up|down
   tls-handshakes ADDRESS [--size 64]
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::arguments::{Arguments, Span};
 use crate::json::Object;
+use crate::socks::Way;
 use crate::sys::{self, Batch};
 use crate::udp_serve::{ANSWER_SIZE, FLOWS_MAX, HEADER, QUERY, QUERY_SIZE, parse_answer};
 
@@ -22,6 +23,9 @@ struct Flow {
 struct Load {
     flows: Vec<Flow>,
     batch: Batch,
+    /// Before each datagram.
+    header: Vec<u8>,
+    /// Without the header.
     size: usize,
     run: u32,
     gso: bool,
@@ -32,10 +36,17 @@ impl Load {
     fn write_datagram(&mut self, slot: usize, offset: usize, flow: u32, number: u64) {
         let (run, size) = (self.run, self.size as u32);
         let bytes = &mut self.batch.slot(slot)[offset..];
+        let (header, bytes) = bytes.split_at_mut(self.header.len());
+        header.copy_from_slice(&self.header);
         bytes[..4].copy_from_slice(&run.to_le_bytes());
         bytes[4..8].copy_from_slice(&flow.to_le_bytes());
         bytes[8..16].copy_from_slice(&number.to_le_bytes());
         bytes[16..20].copy_from_slice(&size.to_le_bytes());
+    }
+
+    /// Of a datagram as it is sent.
+    fn whole(&self) -> usize {
+        self.header.len() + self.size
     }
 
     /// Sends `count` datagrams of one flow; a full send buffer drops the rest, as a NIC would.
@@ -43,22 +54,23 @@ impl Load {
         let mut left = count;
         while left > 0 {
             let now = left.min(if self.gso {
-                TRAIN_BYTES / self.size
+                TRAIN_BYTES / self.whole()
             } else {
                 BATCH
             });
             let first = self.flows[flow].number;
             for index in 0..now {
                 let (slot, offset) = if self.gso {
-                    (0, index * self.size)
+                    (0, index * self.whole())
                 } else {
                     (index, 0)
                 };
                 self.write_datagram(slot, offset, flow as u32, first + index as u64);
             }
+            let whole = self.whole();
             let socket = &self.flows[flow].socket;
             let taken = if self.gso {
-                let train = &self.batch.slot(0)[..now * self.size];
+                let train = &self.batch.slot(0)[..now * whole];
                 socket.send(train).map(|_| now)
             } else {
                 self.batch.send(socket, now)
@@ -137,6 +149,8 @@ pub fn run(mut arguments: Arguments) -> Result<(), Box<dyn Error>> {
     let flows = arguments.take_or("flows", 1_usize)?;
     let tick = Duration::from_micros(arguments.take_or("tick-us", 500)?);
     let gso = arguments.flag("gso")?;
+    let mut way = Way::take(&mut arguments, address)?;
+    let header = way.header();
     let Span { warm_up, seconds } = arguments.span()?;
     arguments.finish()?;
     if !(HEADER + 4..=1_472).contains(&size) {
@@ -152,8 +166,9 @@ pub fn run(mut arguments: Arguments) -> Result<(), Box<dyn Error>> {
         batch: if gso {
             Batch::new(1, 65_536)
         } else {
-            Batch::new(BATCH, size)
+            Batch::new(BATCH, header.len() + size)
         },
+        header,
         size,
         run: std::process::id(),
         gso,
@@ -161,9 +176,9 @@ pub fn run(mut arguments: Arguments) -> Result<(), Box<dyn Error>> {
     };
     for _ in 0..flows {
         let socket = sys::udp_socket(SocketAddr::from(([127, 0, 0, 1], 0)), false)?;
-        socket.connect(address)?;
+        way.connect(&socket)?;
         if gso {
-            sys::set_segment_size(&socket, size)?;
+            sys::set_segment_size(&socket, load.whole())?;
         }
         load.flows.push(Flow { socket, number: 0 });
     }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::arguments::Arguments;
 use crate::histogram::Histogram;
 use crate::json::Object;
+use crate::socks::Way;
 use crate::sys::{self, Epoll, READ};
 
 /// A datagram without an answer for so long counts as lost.
@@ -23,6 +24,8 @@ struct Run {
     epoll: Epoll,
     flows: Vec<Flow>,
     message: Vec<u8>,
+    /// The part of the message that is the proxy's, not the target's.
+    header: usize,
     buffer: Vec<u8>,
     lost: u64,
 }
@@ -32,7 +35,7 @@ impl Run {
         let flow = &mut self.flows[token];
         flow.number += 1;
         flow.sent = now;
-        self.message[..8].copy_from_slice(&flow.number.to_le_bytes());
+        self.message[self.header..][..8].copy_from_slice(&flow.number.to_le_bytes());
         match flow.socket.send(&self.message) {
             Err(error) if error.kind() != io::ErrorKind::ConnectionRefused => Err(error),
             _ => Ok(()),
@@ -67,7 +70,7 @@ impl Run {
                     // An answer that was given up comes too late and is not an answer.
                     Ok(count)
                         if count != self.message.len()
-                            || self.buffer[..8] != flow.number.to_le_bytes() =>
+                            || self.buffer[self.header..][..8] != flow.number.to_le_bytes() =>
                     {
                         continue;
                     }
@@ -88,6 +91,7 @@ pub fn run(mut arguments: Arguments) -> Result<(), Box<dyn Error>> {
     let address = arguments.address()?;
     let flows = arguments.take_or("flows", 1_usize)?;
     let size = arguments.take_or("size", 200_usize)?;
+    let mut way = Way::take(&mut arguments, address)?;
     let span = arguments.span()?;
     arguments.finish()?;
     if !(8..=65_507).contains(&size) {
@@ -97,13 +101,14 @@ pub fn run(mut arguments: Arguments) -> Result<(), Box<dyn Error>> {
     let mut run = Run {
         epoll: Epoll::new()?,
         flows: Vec::with_capacity(flows),
-        message: vec![0; size],
+        message: [way.header(), vec![0; size]].concat(),
+        header: way.header().len(),
         buffer: vec![0; 65_536],
         lost: 0,
     };
     for token in 0..flows {
         let socket = sys::udp_socket(SocketAddr::from(([127, 0, 0, 1], 0)), false)?;
-        socket.connect(address)?;
+        way.connect(&socket)?;
         run.epoll.add(&socket, token, READ)?;
         run.flows.push(Flow {
             socket,
