@@ -68,7 +68,7 @@ DROPPED: Final[Mapping[str, str]] = MappingProxyType(
         "too_big": "The datagram was larger than the way to its receiver allows.",
         "resolve_failed": "The target's name has no address.",
         "unreachable": "There is no way to the receiver's network or host.",
-        "denied": "The endpoint's access lists do not let the client in.",
+        "denied": "Access lists or rules say no, or the association does not know who sent it.",
         "quota": "The endpoint's quota of bytes was used up.",
         "rate_limited": "The datagram came faster than the limits on bytes a second allow.",
         "malformed": "What came from the client of a proxy had no header, or was a fragment.",
