@@ -12,6 +12,7 @@ mod leg;
 pub mod legs;
 pub mod lifted;
 mod listening;
+mod open;
 pub mod plan;
 mod recent;
 pub mod reports;
