@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from qanat.stack.address import Address
 
-__all__ = ["Client", "Listener", "Peer", "Target", "Tls", "User"]
+__all__ = ["Accepted", "Client", "Listener", "Peer", "Rates", "Target", "Tls", "User"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,3 +59,17 @@ class Tls:
     certificate: str | None = None
     """Subject of the certificate that the other side showed."""
     ja4: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Names of limits on bytes a second that the connection shares with others."""
+
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """When the connection was accepted, by the clock of the event loop."""
+
+    at: float

@@ -1,0 +1,142 @@
+"""Handing a flow down to the engine, when nothing in Python needs its bytes any more.
+
+Two plain sockets go down with what was read from them and not used; so do streams that the engine
+holds already. The flow is in the engine's table from then on, as any other, with its client, its
+user and its target. What can't be lowered is no error: Python moves it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from qanat.stack.courier import Courier, Ended, EngineRefused, courier
+from qanat.stack.facts import Accepted, Client, Listener, Peer, Rates, Target, User
+from qanat.stack.stream.base import Stream
+from qanat.stack.stream.engine import EngineStream
+from qanat.stack.stream.sockets import SocketStream, TcpStream
+
+__all__ = ["LoweredFlow", "lowerable", "lowered"]
+
+_logger = logging.getLogger("qanat.stack")
+
+
+@dataclass(slots=True)
+class LoweredFlow:
+    """A flow that the engine moves."""
+
+    courier: Courier
+    number: int
+    """In the engine's list of flows."""
+    ending: asyncio.Future[Ended]
+
+    async def ended(self) -> Ended:
+        """How it ended. Cancelled, it cuts the flow."""
+        try:
+            return await self.ending
+        except asyncio.CancelledError:
+            self.courier.cut(self.number)
+            raise
+
+
+def lowerable(stream: Stream) -> bool:
+    """Whether the engine could move the bytes of this stream."""
+    return isinstance(stream, SocketStream | EngineStream)
+
+
+async def lowered(
+    client: Stream, upstream: Stream, idle: float | None, linger: float | None
+) -> LoweredFlow | None:
+    """The flow, or None if the engine can't have it: both streams are as they were then."""
+    if not (lowerable(client) and lowerable(upstream)):
+        return None
+    try:
+        carrier = await courier()
+    except ImportError:
+        return None
+    try:
+        plan = _plan(carrier, client, upstream, idle, linger)
+        if isinstance(client, SocketStream) and isinstance(upstream, SocketStream):
+            return _lower(carrier, client, upstream, plan)
+        return _join(carrier, client, upstream, plan)
+    except EngineRefused as error:
+        _logger.debug("the engine does not take a flow: %s", error)
+        return None
+
+
+def _plan(
+    carrier: Courier, client: Stream, upstream: Stream, idle: float | None, linger: float | None
+) -> str:
+    """A JoinPlan as JSON. Written here, since this happens for every flow."""
+    ext = client.ext
+    listener, asked = ext.get(Listener), ext.get(Target)
+    source, peer = ext.get(Client) or ext.get(Peer), upstream.ext.get(Peer)
+    user, rates, accepted = ext.get(User), ext.get(Rates), ext.get(Accepted)
+    name = listener.name if listener is not None and listener.name else "stack"
+    plan: dict[str, Any] = {
+        "endpoint": carrier.endpoint(name),
+        "target": str(asked.address if asked else peer.address if peer else ""),
+        "client": _numeric(source),
+        "peer": _numeric(peer),
+        "listener": _numeric(listener),
+        "user": None if user is None else user.name,
+        "idle_timeout": idle,
+        "linger": linger,
+        "rates": () if rates is None else rates.keys,
+        "age": 0.0 if accepted is None else max(0.0, carrier.now() - accepted.at),
+        "connect": None,
+    }
+    return json.dumps(plan)
+
+
+def _numeric(fact: Client | Peer | Listener | None) -> str | None:
+    if fact is None or fact.address.ip is None or "%" in fact.address.host:
+        return None
+    return str(fact.address)
+
+
+def _lower(
+    carrier: Courier, client: SocketStream, upstream: SocketStream, plan: str
+) -> LoweredFlow:
+    ours, theirs = client.detach(), upstream.detach()
+    try:
+        number, ending = carrier.lower(
+            ours.socket.fileno(), theirs.socket.fileno(), plan, ours.unread, theirs.unread
+        )
+    except BaseException:
+        client.reattach(ours)
+        upstream.reattach(theirs)
+        raise
+    # The engine has them now.
+    ours.socket.detach()
+    theirs.socket.detach()
+    return LoweredFlow(carrier, number, ending)
+
+
+def _join(carrier: Courier, client: Stream, upstream: Stream, plan: str) -> LoweredFlow:
+    ours, ours_unread = _leg(carrier, client)
+    theirs, theirs_unread = _leg(carrier, upstream)
+    with carrier.translated():
+        number = carrier.desk.join(ours, theirs, plan, ours_unread, theirs_unread)
+    for stream in (client, upstream):
+        if isinstance(stream, EngineStream):
+            stream.gone()
+    return LoweredFlow(carrier, number, carrier.ending(number))
+
+
+def _leg(carrier: Courier, stream: Stream) -> tuple[int, bytes]:
+    if isinstance(stream, EngineStream):
+        return stream.take()
+    assert isinstance(stream, TcpStream | SocketStream)  # noqa: S101 - by lowerable()
+    taken = stream.detach()
+    try:
+        with carrier.translated():
+            leg = carrier.desk.adopt(taken.socket.fileno(), taken.unread)
+    except BaseException:
+        stream.reattach(taken)
+        raise
+    taken.socket.detach()
+    return leg, b""
