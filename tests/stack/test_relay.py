@@ -30,6 +30,19 @@ async def read_all(stream: Stream) -> bytes:
     return b"".join(parts)
 
 
+async def is_cut(stream: Stream) -> bool:
+    """Whether the other side ends it for good. Unix sockets know no reset: they only end."""
+    try:
+        if await stream.read() == b"":
+            while True:
+                await stream.write(b"x" * 65536)
+    except StreamBroken:
+        return True
+    return False
+
+
+WITH_RESET = [way for way in WAYS if not way.startswith("unix")]
+
 Scenario = Callable[[Ends], Awaitable[None]]
 
 
@@ -92,8 +105,8 @@ def test_bulk_in_both_directions_at_once(run: Any, way: str) -> None:
         return read.result()
 
     async def scenario(made: Ends) -> None:
-        got = await asyncio.gather(side(made.client), side(made.target))
-        assert got == [BIG, BIG]
+        got = tuple(await asyncio.gather(side(made.client), side(made.target)))
+        assert got == (BIG, BIG)
 
     report = run(relayed(way, scenario))
     assert report.reason in ("client_closed", "target_closed")
@@ -132,7 +145,7 @@ def test_what_was_read_and_put_back_goes_first_both_ways(run: Any, way: str) -> 
     assert (report.reason, report.bytes_up, report.bytes_down) == ("client_closed", 16, 5)
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", WITH_RESET)
 @pytest.mark.parametrize("side", ["client", "target"])
 def test_a_reset_goes_through(run: Any, way: str, side: str) -> None:
     async def scenario(made: Ends) -> None:
@@ -162,15 +175,16 @@ def test_an_answer_gets_through_while_the_client_still_sends(run: Any, way: str)
             sending = group.create_task(upload())
             await made.target.read(10)
             await made.target.write(b"413 too much")
-            await made.target.write_eof()
+            # Closed with most of the upload unread: the kernel resets behind the answer.
+            await made.target.aclose()
             assert await read_all(made.client) == b"413 too much"
             sending.cancel()
             await asyncio.wait({sending})
-            made.client.abort()
+            await made.client.aclose()
 
     report = run(relayed(way, scenario))
     assert report.bytes_down == len(b"413 too much")
-    assert report.reason in ("client_reset", "target_reset", "target_closed")
+    assert report.reason in ("target_closed", "target_reset", "client_reset")
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -178,8 +192,7 @@ def test_idle_flows_end(run: Any, way: str) -> None:
     async def scenario(made: Ends) -> None:
         await made.client.write(b"x")
         assert await made.target.read() == b"x"
-        with pytest.raises(StreamBroken):
-            await made.client.read()
+        assert await is_cut(made.client)
 
     report = run(relayed(way, scenario, idle=0.2))
     assert (report.reason, report.bytes_up) == ("idle_timeout", 1)
@@ -191,11 +204,7 @@ def test_a_side_that_goes_on_alone_without_progress_is_cut(run: Any, way: str) -
     async def scenario(made: Ends) -> None:
         await made.client.write_eof()
         assert await made.target.read() == b""
-        with pytest.raises(StreamBroken):
-            await made.target.read()
-            # Not every kind of socket tells a reader; a writer learns it in any case.
-            while True:
-                await made.target.write(b"x" * 65536)
+        assert await is_cut(made.target)
 
     report = run(relayed(way, scenario, linger=0.2))
     assert report.reason == "linger_timeout"
@@ -213,10 +222,7 @@ def test_cancelled_it_resets_both_sides(run: Any, way: str) -> None:
         with pytest.raises(asyncio.CancelledError):
             await moving
         for side in (made.client, made.target):
-            with pytest.raises(StreamBroken):
-                await side.read()
-                while True:
-                    await side.write(b"x" * 65536)
+            assert await is_cut(side)
         made.abort()
 
     run(scenario())

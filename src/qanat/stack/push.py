@@ -71,11 +71,13 @@ class _Lane:
         "_side_ended",
         "_sink",
         "_source",
+        "_unwanted",
         "_up",
         "_writing",
         "ended",
         "finished",
         "other",
+        "suspect",
     )
 
     def __init__(
@@ -98,9 +100,12 @@ class _Lane:
         self._left = memoryview(source.unread)
         self._reading = False
         self._writing = False
+        self._unwanted = False
         self.ended = False
         self.finished = False
         self.other: _Lane | None = None
+        self.suspect: OSError | None = None
+        """Why our source took nothing any more: if it ends without a further word, it broke."""
         buffer = _buffers.get(loop)
         if buffer is None:
             buffer = _buffers[loop] = bytearray(_BUFFER)
@@ -138,16 +143,22 @@ class _Lane:
             self._fail(self._up, broken(error))
             return
         if not count:
+            if self.suspect is not None:
+                self._fail(self._up, broken(self.suspect))
+                return
             self.ended = True
             self._unwatch()
             self._finish()
+            return
+        self.suspect = None
+        if self._unwanted:
             return
         try:
             sent = self._sink.send(self._buffer[:count])
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError as error:
-            self._fail(not self._up, broken(error))
+            self._refused(error)
             return
         if sent:
             self._passed(self._up, sent)
@@ -168,10 +179,11 @@ class _Lane:
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError as error:
-            self._fail(not self._up, broken(error))
-            return
+            self._refused(error)
+            sent = len(self._left)
         if sent:
-            self._passed(self._up, sent)
+            if not self._unwanted:
+                self._passed(self._up, sent)
             self._left = self._left[sent:]
         if self._left:
             if not self._writing:
@@ -193,12 +205,19 @@ class _Lane:
             try:
                 self._sink.shutdown(socket.SHUT_WR)
             except OSError as error:
-                self._fail(not self._up, broken(error))
-                return
+                self._refused(error)
         self._side_ended(self._up)
         other = self.other
         if other is not None and other.over and not self._done.done():
             self._done.set_result(None)
+
+    def _refused(self, error: OSError) -> None:
+        """The sink takes no more, but its last words may still be on their way, which a reset of
+        our source would take away. So what comes from there goes nowhere from now on, and the
+        other lane finds out whether there were any."""
+        self._unwanted = True
+        if self.other is not None and not self.other.ended:
+            self.other.suspect = error
 
     @property
     def over(self) -> bool:

@@ -98,7 +98,9 @@ class _Moving:
         "_last",
         "_linger",
         "_loop",
+        "_over",
         "_reason",
+        "_suspect",
         "_up",
         "_upstream",
     )
@@ -116,6 +118,11 @@ class _Moving:
         self._down = 0
         self._first = ""
         """Which side ended first: ``client`` or ``target``."""
+        self._over = {True: False, False: False}
+        """Whether the direction up (True), or down, has ended in order."""
+        self._suspect: dict[bool, StackError | None] = {True: None, False: None}
+        """By direction: why its source took nothing any more. If that ends without a further word,
+        it broke."""
         self._reason: tuple[str, str | None] | None = None
 
     def passed(self, up: bool, count: int) -> None:
@@ -128,6 +135,7 @@ class _Moving:
 
     def side_ended(self, up: bool) -> None:
         """The end of one direction was carried over."""
+        self._over[up] = True
         if not self._first:
             self._first = "client" if up else "target"
         self._last = self._loop.time()
@@ -201,24 +209,39 @@ class _Moving:
             raise first from None
 
     async def _direction(self, source: Stream, sink: Stream, up: bool) -> None:
+        wanted = True
         while True:
             try:
                 data = await source.read(CHUNK)
             except StackError as error:
                 raise SideBroken(up, error) from error
+            if not data:
+                if (suspect := self._suspect[up]) is not None:
+                    raise SideBroken(up, suspect)
+                break
+            self._suspect[up] = None
+            if not wanted:
+                continue
             try:
-                if not data:
-                    break
                 await sink.write(data)
             except StackError as error:
-                raise SideBroken(not up, error) from error
+                # It takes no more, but its last words may still be on their way, which a reset of
+                # the other side would take away. The other direction finds out.
+                wanted = False
+                if not self._over[not up]:
+                    self._suspect[not up] = error
+                continue
             self.passed(up, len(data))
+        if not wanted:
+            self.side_ended(up)
+            return
         try:
             # Where one direction can't end alone, the end of the whole follows the other one.
             if sink.can_half_close:
                 await sink.write_eof()
         except StackError as error:
-            raise SideBroken(not up, error) from error
+            if not self._over[not up]:
+                self._suspect[not up] = error
         self.side_ended(up)
 
     def report(self) -> RelayReport:
