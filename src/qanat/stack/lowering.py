@@ -14,14 +14,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from qanat.stack.courier import Courier, Ended, EngineRefused, courier
+from qanat.stack.errors import StackError
 from qanat.stack.facts import Accepted, Client, Listener, Peer, Rates, Target, User
 from qanat.stack.stream.base import Stream
-from qanat.stack.stream.engine import EngineStream
-from qanat.stack.stream.sockets import SocketStream, TcpStream
+from qanat.stack.stream.engine import EngineStream, abort_leg
+from qanat.stack.stream.sockets import SocketStream, detach_both
 
-__all__ = ["LoweredFlow", "lowerable", "lowered"]
+__all__ = ["LoweredFlow", "StrandedError", "lowerable", "lowered"]
 
 _logger = logging.getLogger("qanat.stack")
+
+
+class StrandedError(Exception):
+    """A flow that neither the engine nor Python can move any more."""
 
 
 @dataclass(slots=True)
@@ -50,7 +55,10 @@ def lowerable(stream: Stream) -> bool:
 async def lowered(
     client: Stream, upstream: Stream, idle: float | None, linger: float | None
 ) -> LoweredFlow | None:
-    """The flow, or None if the engine can't have it: both streams are as they were then."""
+    """The flow, or None if the engine can't have it: both streams are as they were then.
+
+    :raises StrandedError: the engine has the one and could not be given the other; both are gone.
+    """
     if not (lowerable(client) and lowerable(upstream)):
         return None
     try:
@@ -62,7 +70,8 @@ async def lowered(
         if isinstance(client, SocketStream) and isinstance(upstream, SocketStream):
             return _lower(carrier, client, upstream, plan)
         return _join(carrier, client, upstream, plan)
-    except EngineRefused as error:
+    except StackError as error:
+        # A stream that has failed meanwhile is found out again, and reported, by who moves it.
         _logger.debug("the engine does not take a flow: %s", error)
         return None
 
@@ -101,7 +110,7 @@ def _numeric(fact: Client | Peer | Listener | None) -> str | None:
 def _lower(
     carrier: Courier, client: SocketStream, upstream: SocketStream, plan: str
 ) -> LoweredFlow:
-    ours, theirs = client.detach(), upstream.detach()
+    ours, theirs = detach_both(client, upstream)
     try:
         number, ending = carrier.lower(
             ours.socket.fileno(), theirs.socket.fileno(), plan, ours.unread, theirs.unread
@@ -117,21 +126,33 @@ def _lower(
 
 
 def _join(carrier: Courier, client: Stream, upstream: Stream, plan: str) -> LoweredFlow:
-    ours, ours_unread = _leg(carrier, client)
-    theirs, theirs_unread = _leg(carrier, upstream)
-    with carrier.translated():
-        number = carrier.desk.join(ours, theirs, plan, ours_unread, theirs_unread)
+    held = [
+        stream.take() if isinstance(stream, EngineStream) else None for stream in (client, upstream)
+    ]
+    # Sockets last: they don't come back.
+    legs = [
+        leg or (_adopted(carrier, stream), b"")
+        for leg, stream in zip(held, (client, upstream), strict=True)
+    ]
+    (ours, ours_unread), (theirs, theirs_unread) = legs
+    try:
+        with carrier.translated():
+            number = carrier.desk.join(ours, theirs, plan, ours_unread, theirs_unread)
+    except EngineRefused as error:
+        if None not in held:
+            raise
+        for leg, _ in legs:
+            abort_leg(carrier, leg)
+        raise StrandedError(str(error)) from error
     for stream in (client, upstream):
         if isinstance(stream, EngineStream):
             stream.gone()
     return LoweredFlow(carrier, number, carrier.ending(number))
 
 
-def _leg(carrier: Courier, stream: Stream) -> tuple[int, bytes]:
-    if isinstance(stream, EngineStream):
-        return stream.take()
-    assert isinstance(stream, TcpStream | SocketStream)  # noqa: S101 - by lowerable()
+def _adopted(carrier: Courier, stream: Stream) -> int:
     taken = stream.detach()
+    assert isinstance(stream, SocketStream)  # noqa: S101 - by lowerable()
     try:
         with carrier.translated():
             leg = carrier.desk.adopt(taken.socket.fileno(), taken.unread)
@@ -139,4 +160,4 @@ def _leg(carrier: Courier, stream: Stream) -> tuple[int, bytes]:
         stream.reattach(taken)
         raise
     taken.socket.detach()
-    return leg, b""
+    return leg

@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 
 from qanat.stack.errors import StackError
 from qanat.stack.stream.base import Detached
-from qanat.stack.stream.sockets import SocketStream, broken
+from qanat.stack.stream.sockets import SocketStream, broken, detach_both
 
 __all__ = ["SideBroken", "push"]
 
@@ -40,7 +40,7 @@ async def push(
 ) -> None:
     """Until both directions have ended; raises SideBroken. The streams keep their sockets."""
     loop = asyncio.get_running_loop()
-    taken_client, taken_upstream = client.detach(), upstream.detach()
+    taken_client, taken_upstream = detach_both(client, upstream)
     done: asyncio.Future[None] = loop.create_future()
     up = _Lane(loop, taken_client, taken_upstream.socket, True, done, passed, side_ended)
     down = _Lane(loop, taken_upstream, taken_client.socket, False, done, passed, side_ended)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from qanat.stack.bridge import Bridge
 from qanat.stack.errors import StackError, StreamBroken
-from qanat.stack.lowering import lowered
+from qanat.stack.lowering import StrandedError, lowered
 from qanat.stack.push import SideBroken, push
 from qanat.stack.stream.base import CHUNK, Stream
 from qanat.stack.stream.sockets import SocketStream
@@ -67,7 +67,12 @@ async def relay(
     Cancelled, it resets both sides.
     """
     if lower:
-        flow = await lowered(client, upstream, idle, linger)
+        try:
+            flow = await lowered(client, upstream, idle, linger)
+        except StrandedError as error:
+            client.abort()
+            upstream.abort()
+            return RelayReport("error", str(error), 0, 0, 0.0, lowered=True)
         if flow is not None:
             ended = await flow.ended()
             return RelayReport(

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from qanat.plan import TlsAcceptPlan, TlsConnectPlan, to_json
@@ -23,7 +25,7 @@ from qanat.stack.extensions import Extensions
 from qanat.stack.stream.base import Stream
 from qanat.stack.stream.sockets import SocketStream
 
-__all__ = ["EngineStream", "shake_as_client", "shake_as_server"]
+__all__ = ["EngineStream", "abort_leg", "shake_as_client", "shake_as_server"]
 
 
 class EngineStream(Stream):
@@ -103,11 +105,7 @@ class EngineStream(Stream):
     def abort(self) -> None:
         leg = self._let_go()
         if leg is not None and not self._courier.closed:
-            try:
-                with self._courier.translated():
-                    self._courier.desk.abort(leg)
-            except EngineRefused:
-                return
+            abort_leg(self._courier, leg)
 
     def take(self) -> tuple[int, bytes]:
         """The leg, for joining it to another, and what was read and put back."""
@@ -160,8 +158,9 @@ async def shake_as_server(
     """Hand the stream down for a TLS handshake with a client: the stream of what is inside, and
     what was agreed on, by the names of ``Desk``'s report ``shaken``.
 
-    :raises EngineRefused: the engine can't do it; the stream is as it was.
-    :raises TlsError, PhaseTimeout, StreamBroken: the handshake failed; the stream is gone.
+    :raises EngineRefused: the engine can't have the stream, which is as it was.
+    :raises TlsError, PhaseTimeout, StreamBroken: the handshake failed, or there is none by such a
+        plan; the stream is gone.
     """
     carrier = await courier()
     if isinstance(stream, EngineStream):
@@ -178,7 +177,7 @@ async def shake_as_server(
             stream.reattach(taken)
             raise
         taken.socket.detach()
-        with carrier.translated():
+        with _or_aborted(carrier, leg):
             carrier.desk.tls_accept(leg, to_json(plan), taken.unread)
     return await _shaken(carrier, leg, stream.ext, plan.handshake_timeout)
 
@@ -207,9 +206,27 @@ async def shake_as_client(
             stream.reattach(taken)
             raise
         taken.socket.detach()
-        with carrier.translated():
+        with _or_aborted(carrier, leg):
             carrier.desk.tls_connect(leg, to_json(plan))
     return await _shaken(carrier, leg, stream.ext, plan.handshake_timeout)
+
+
+@contextmanager
+def _or_aborted(carrier: Courier, leg: int) -> Iterator[None]:
+    """For a leg that has no stream yet: a socket does not come back from the engine."""
+    try:
+        with carrier.translated():
+            yield
+    except EngineRefused as error:
+        abort_leg(carrier, leg)
+        raise TlsError(str(error)) from error
+
+
+def abort_leg(carrier: Courier, leg: int) -> None:
+    """Reset it, whatever its state."""
+    # Refused means that the leg has ended by itself.
+    with suppress(EngineRefused), carrier.translated():
+        carrier.desk.abort(leg)
 
 
 async def _shaken(
@@ -226,8 +243,7 @@ async def _shaken(
         kind, text = await waiter
     except asyncio.CancelledError:
         carrier.forget(leg)
-        with carrier.translated():
-            carrier.desk.abort(leg)
+        abort_leg(carrier, leg)
         raise
     told: dict[str, Any] = json.loads(text) if text else {}
     if kind == "shaken":

@@ -18,7 +18,7 @@ from qanat.stack.errors import ConcurrentUse, LocalProtocolError, StreamBroken
 from qanat.stack.extensions import Extensions
 from qanat.stack.stream.base import Detached, Stream
 
-__all__ = ["SocketStream", "TcpStream", "UnixStream", "broken"]
+__all__ = ["SocketStream", "TcpStream", "UnixStream", "broken", "detach_both"]
 
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 _LOST: Final = frozenset({errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED})
@@ -116,9 +116,10 @@ class SocketStream(Stream):
         try:
             return await waiter
         except asyncio.CancelledError:
-            # What came in the same turn as the cancellation belongs to the next reader.
+            # What came in the same turn as the cancellation belongs to the next reader, behind
+            # what a peek has seen already.
             if not waiter.cancelled() and waiter.done() and waiter.exception() is None:
-                self._unread = waiter.result() + self._unread
+                self._unread += waiter.result()
             raise
         finally:
             self._reader = None
@@ -283,6 +284,16 @@ class SocketStream(Stream):
         if self._sock is None:
             return f"<{type(self).__name__} closed>"
         return f"<{type(self).__name__} fd={self._fd}>"
+
+
+def detach_both(one: SocketStream, other: SocketStream) -> tuple[Detached, Detached]:
+    """Both sockets or, when one can't be had, neither."""
+    first = one.detach()
+    try:
+        return first, other.detach()
+    except BaseException:
+        one.reattach(first)
+        raise
 
 
 class TcpStream(SocketStream):
