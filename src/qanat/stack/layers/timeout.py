@@ -1,0 +1,44 @@
+"""A time limit for whatever is below, which names its phase."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from qanat.stack.errors import PhaseTimeout
+from qanat.stack.service import Service
+
+__all__ = ["Timeout"]
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+@dataclass(frozen=True, slots=True)
+class Timeout:
+    """``Timeout(10, "connect")`` ends with ``connect timed out after 10 s``. None does nothing."""
+
+    seconds: float | None
+    phase: str = "total"
+
+    def __call__(self, inner: Service[In, Out], /) -> Service[In, Out]:
+        return inner if self.seconds is None else _Limited(self.seconds, self.phase, inner)
+
+
+@dataclass(frozen=True, slots=True)
+class _Limited(Generic[In, Out]):
+    seconds: float
+    phase: str
+    inner: Service[In, Out]
+
+    async def __call__(self, asked: In, /) -> Out:
+        limit = asyncio.timeout(self.seconds)
+        try:
+            async with limit:
+                return await self.inner(asked)
+        except TimeoutError as error:
+            # One from below, with another meaning, passes.
+            if not limit.expired():
+                raise
+            raise PhaseTimeout(self.phase, self.seconds) from error
