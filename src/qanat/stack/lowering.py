@@ -38,13 +38,9 @@ class LoweredFlow:
     """In the engine's list of flows."""
     ending: asyncio.Future[Ended]
 
-    async def ended(self) -> Ended:
-        """How it ended. Cancelled, it cuts the flow."""
-        try:
-            return await self.ending
-        except asyncio.CancelledError:
-            self.courier.cut(self.number)
-            raise
+    def cut(self) -> None:
+        """Reset both sides, unless it has ended."""
+        self.courier.cut(self.number)
 
 
 def lowerable(stream: Stream) -> bool:

@@ -9,7 +9,7 @@ report.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from qanat.stack.bridge import Bridge
@@ -47,8 +47,9 @@ class Relay:
     lower: bool = True
     """Whether the engine may move the bytes."""
 
-    async def __call__(self, bridge: Bridge, /) -> RelayReport:
-        return await relay(
+    def __call__(self, bridge: Bridge, /) -> Awaitable[RelayReport]:
+        # Not a coroutine of its own: for a flow at rest, frames are most of what Python holds.
+        return relay(
             bridge.client, bridge.upstream, idle=self.idle, linger=self.linger, lower=self.lower
         )
 
@@ -74,7 +75,11 @@ async def relay(
             upstream.abort()
             return RelayReport("error", str(error), 0, 0, 0.0, lowered=True)
         if flow is not None:
-            ended = await flow.ended()
+            try:
+                ended = await flow.ending
+            except asyncio.CancelledError:
+                flow.cut()
+                raise
             return RelayReport(
                 ended.reason, ended.detail, ended.up, ended.down, ended.seconds, lowered=True
             )
