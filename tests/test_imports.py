@@ -72,7 +72,7 @@ MAY_KNOW = {
     "plan": set(),
     "errors": set(),
     "__main__": {"cli"},
-    "": {"config", "relay", "errors"},
+    "": {"config", "observe", "relay", "errors"},
 }
 """By room: a package, or a module at the top; "" is ``qanat`` itself."""
 

@@ -46,13 +46,13 @@ if TYPE_CHECKING:
         QanatError,
         RelayStateError,
     )
+    from qanat.observe.flow import Flow
+    from qanat.observe.stats import Stats
     from qanat.relay.arrival import Arrival, Decision, Refuse
     from qanat.relay.difference import Report
     from qanat.relay.ended import EndedFlows
-    from qanat.relay.flow import Flow
     from qanat.relay.notice import Notice
     from qanat.relay.relay import Relay, RunningEndpoint
-    from qanat.relay.stats import Stats
 
     __version__: str
 
@@ -123,10 +123,10 @@ _HOMES = {
     "qanat.relay.arrival": ("Arrival", "Decision", "Refuse"),
     "qanat.relay.difference": ("Report",),
     "qanat.relay.ended": ("EndedFlows",),
-    "qanat.relay.flow": ("Flow",),
+    "qanat.observe.flow": ("Flow",),
     "qanat.relay.notice": ("Notice",),
     "qanat.relay.relay": ("Relay", "RunningEndpoint"),
-    "qanat.relay.stats": ("Stats",),
+    "qanat.observe.stats": ("Stats",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -1,7 +1,7 @@
 """The native engine. Private: the public face is ``qanat.Relay``.
 
 Structured values cross this border as JSON text whose names are those of ``qanat.plan`` (in) and
-``qanat.relay.flow`` (out). Every call releases the GIL while it waits. Handles are never reused.
+``qanat.observe.flow`` (out). Every call releases the GIL while it waits. Handles are never reused.
 """
 
 from typing import final
@@ -61,13 +61,13 @@ class Engine:
         """Stop listening. The flows live on, or for ``drain`` seconds when not negative (0 cuts
         them now)."""
     def flows(self, group: int) -> str:
-        """JSON array of the live flows (see ``qanat.relay.flow.Flow``)."""
+        """JSON array of the live flows (see ``qanat.observe.flow.Flow``)."""
     def kill(self, group: int, flow: int) -> bool:
         """End one flow now (reset on both legs); False if there is no such flow."""
     def kill_all(self, group: int) -> int:
         """End every flow of the group now, reason ``shutdown``; how many there were."""
     def stats(self, group: int) -> str:
-        """JSON of counters (see ``qanat.relay.stats.Stats``)."""
+        """JSON of counters (see ``qanat.observe.stats.Stats``)."""
     def open_flows(self, group: int) -> int:
         """How many flows are alive, cheaply (for draining)."""
     def flush_resolvers(self) -> None:

@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
+from qanat.observe.flow import Flow
 from qanat.relay.ended import EndedFlows
-from qanat.relay.flow import Flow
 
 
 def flows(*ids: int) -> list[Flow]:

@@ -14,8 +14,8 @@ import pytest
 
 from qanat.config.models import Config, Endpoint, Limits, Network
 from qanat.errors import BindError, ConfigError, EngineClosed, RelayStateError
+from qanat.observe.flow import Flow
 from qanat.relay.difference import Report
-from qanat.relay.flow import Flow
 from qanat.relay.notice import Notice
 from qanat.relay.relay import Relay
 from tests.relay.fake_engine import FakeEngine, FakeEngineError, FakeModule

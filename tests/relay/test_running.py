@@ -16,7 +16,7 @@ import pytest
 
 from qanat.config.models import Endpoint, Network
 from qanat.errors import BindError, ConfigError, RelayStateError
-from qanat.relay.flow import Flow
+from qanat.observe.flow import Flow
 from qanat.relay.notice import Notice
 from qanat.relay.relay import Relay
 from tests.support.echo import echo_server, udp_echo_server

@@ -35,7 +35,7 @@ _logger = logging.getLogger(ACCESS)
 
 
 class EndedFlow(Protocol):
-    """What is read of a flow (see ``qanat.relay.flow.Flow``)."""
+    """What is read of a flow (see ``qanat.observe.flow.Flow``)."""
 
     @property
     def id(self) -> int: ...

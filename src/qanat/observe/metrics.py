@@ -1,7 +1,7 @@
 """Prometheus text from the engine's counters.
 
-Reads a snapshot in the shape of ``qanat.relay.stats`` as plain mappings; knows no relay. The client
-library is imported at the first scrape, since starting must be fast and many never scrape.
+Reads a snapshot in the shape of ``qanat.observe.stats`` as plain mappings; knows no relay. The
+client library is imported at the first scrape, since starting must be fast and many never scrape.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
 
-from qanat.relay.flow import Flow
+from qanat.observe.flow import Flow
 
 __all__ = ["EndedFlows"]
 

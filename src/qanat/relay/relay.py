@@ -23,16 +23,16 @@ from typing import Any, Self, TypeVar
 from qanat.config.models import Config, Endpoint
 from qanat.engine import Bound, Deciding, Group, Sink, open_group
 from qanat.errors import EngineClosed, QanatError, RelayStateError
+from qanat.observe.flow import Flow
+from qanat.observe.stats import Stats
 from qanat.plan import EndpointPlan
 from qanat.relay.callbacks import Callbacks
 from qanat.relay.difference import Difference, Report, difference
 from qanat.relay.ended import EndedFlows
-from qanat.relay.flow import Flow
 from qanat.relay.hooks import NO_HOOKS, load_hooks
 from qanat.relay.inherited import Inherited
 from qanat.relay.notice import Notice
 from qanat.relay.planning import overall_limits, plans
-from qanat.relay.stats import Stats
 
 __all__ = ["Relay", "RunningEndpoint"]
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from qanat.config.models import Config
 from qanat.errors import ConfigError, Problem, QanatError
+from qanat.observe.flow import Flow
 from qanat.observe.http import Handler, Response, Server
 from qanat.observe.logs import Logs, LogSettings
 from qanat.observe.metrics import CONTENT_TYPE, ProgramCounters, render
@@ -28,7 +29,6 @@ from qanat.process.control import Reloaded, control_routes, metrics_routes
 from qanat.process.listeners import Listeners
 from qanat.process.signals import Signals
 from qanat.process.watch import Fingerprint, watch
-from qanat.relay.flow import Flow
 from qanat.relay.flow_log import FlowLog
 from qanat.relay.relay import Relay, RunningEndpoint
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from qanat.relay.stats import ConnectTimes, Stats
+from qanat.observe.stats import ConnectTimes, Stats
 
 TCP: dict[str, Any] = {
     "open": 2,

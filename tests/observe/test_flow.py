@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qanat.relay.flow import Flow
+from qanat.observe.flow import Flow
 
 LIVE: dict[str, Any] = {
     "id": 1099511627777,
