@@ -13,20 +13,16 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from qanat.stack.courier import Courier, Ended, EngineRefused, courier
+from qanat.stack.courier import Courier, Ended, courier
 from qanat.stack.errors import StackError
 from qanat.stack.facts import Accepted, Client, Listener, Peer, Rates, Target, User
 from qanat.stack.stream.base import Stream
-from qanat.stack.stream.engine import EngineStream, abort_leg
+from qanat.stack.stream.engine import EngineStream
 from qanat.stack.stream.sockets import SocketStream, detach_both
 
-__all__ = ["LoweredFlow", "StrandedError", "lowerable", "lowered"]
+__all__ = ["LoweredFlow", "lowerable", "lowered"]
 
 _logger = logging.getLogger("qanat.stack")
-
-
-class StrandedError(Exception):
-    """A flow that neither the engine nor Python can move any more."""
 
 
 @dataclass(slots=True)
@@ -50,26 +46,29 @@ def lowerable(stream: Stream) -> bool:
 
 async def lowered(
     client: Stream, upstream: Stream, idle: float | None, linger: float | None
-) -> LoweredFlow | None:
-    """The flow, or None if the engine can't have it: both streams are as they were then.
-
-    :raises StrandedError: the engine has the one and could not be given the other; both are gone.
-    """
+) -> LoweredFlow | tuple[Stream, Stream]:
+    """The flow or, if the engine can't have it, the streams to move in Python: those given, or one
+    of the engine in place of a socket that it has taken already."""
     if not (lowerable(client) and lowerable(upstream)):
-        return None
+        return client, upstream
     try:
         carrier = await courier()
     except ImportError:
-        return None
+        return client, upstream
     try:
         plan = _plan(carrier, client, upstream, idle, linger)
         if isinstance(client, SocketStream) and isinstance(upstream, SocketStream):
             return _lower(carrier, client, upstream, plan)
+        # Streams of the engine first: one that has failed is found before a socket is taken.
+        if isinstance(client, EngineStream):
+            client.take()
+        upstream = _held(carrier, upstream)
+        client = _held(carrier, client)
         return _join(carrier, client, upstream, plan)
     except StackError as error:
         # A stream that has failed meanwhile is found out again, and reported, by who moves it.
         _logger.debug("the engine does not take a flow: %s", error)
-        return None
+        return client, upstream
 
 
 def _plan(
@@ -121,32 +120,10 @@ def _lower(
     return LoweredFlow(carrier, number, ending)
 
 
-def _join(carrier: Courier, client: Stream, upstream: Stream, plan: str) -> LoweredFlow:
-    held = [
-        stream.take() if isinstance(stream, EngineStream) else None for stream in (client, upstream)
-    ]
-    # Sockets last: they don't come back.
-    legs = [
-        leg or (_adopted(carrier, stream), b"")
-        for leg, stream in zip(held, (client, upstream), strict=True)
-    ]
-    (ours, ours_unread), (theirs, theirs_unread) = legs
-    try:
-        with carrier.translated():
-            number = carrier.desk.join(ours, theirs, plan, ours_unread, theirs_unread)
-    except EngineRefused as error:
-        if None not in held:
-            raise
-        for leg, _ in legs:
-            abort_leg(carrier, leg)
-        raise StrandedError(str(error)) from error
-    for stream in (client, upstream):
-        if isinstance(stream, EngineStream):
-            stream.gone()
-    return LoweredFlow(carrier, number, carrier.ending(number))
-
-
-def _adopted(carrier: Courier, stream: Stream) -> int:
+def _held(carrier: Courier, stream: Stream) -> EngineStream:
+    if isinstance(stream, EngineStream):
+        stream.take()
+        return stream
     taken = stream.detach()
     assert isinstance(stream, SocketStream)  # noqa: S101 - by lowerable()
     try:
@@ -156,4 +133,13 @@ def _adopted(carrier: Courier, stream: Stream) -> int:
         stream.reattach(taken)
         raise
     taken.socket.detach()
-    return leg
+    return EngineStream(carrier, leg, stream.ext)
+
+
+def _join(carrier: Courier, client: EngineStream, upstream: EngineStream, plan: str) -> LoweredFlow:
+    (ours, ours_unread), (theirs, theirs_unread) = client.take(), upstream.take()
+    with carrier.translated():
+        number = carrier.desk.join(ours, theirs, plan, ours_unread, theirs_unread)
+    client.gone()
+    upstream.gone()
+    return LoweredFlow(carrier, number, carrier.ending(number))

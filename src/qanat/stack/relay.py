@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from qanat.stack.bridge import Bridge
 from qanat.stack.errors import StackError, StreamBroken
-from qanat.stack.lowering import StrandedError, lowered
+from qanat.stack.lowering import LoweredFlow, lowered
 from qanat.stack.push import SideBroken, push
 from qanat.stack.stream.base import CHUNK, Stream
 from qanat.stack.stream.sockets import SocketStream
@@ -68,13 +68,8 @@ async def relay(
     Cancelled, it resets both sides.
     """
     if lower:
-        try:
-            flow = await lowered(client, upstream, idle, linger)
-        except StrandedError as error:
-            client.abort()
-            upstream.abort()
-            return RelayReport("error", str(error), 0, 0, 0.0, lowered=True)
-        if flow is not None:
+        flow = await lowered(client, upstream, idle, linger)
+        if isinstance(flow, LoweredFlow):
             try:
                 ended = await flow.ending
             except asyncio.CancelledError:
@@ -83,6 +78,7 @@ async def relay(
             return RelayReport(
                 ended.reason, ended.detail, ended.up, ended.down, ended.seconds, lowered=True
             )
+        client, upstream = flow
     moving = _Moving(client, upstream, idle, linger)
     try:
         if isinstance(client, SocketStream) and isinstance(upstream, SocketStream):
