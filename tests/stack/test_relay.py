@@ -210,6 +210,37 @@ def test_a_side_that_goes_on_alone_without_progress_is_cut(run: Any, way: str) -
     assert report.reason == "linger_timeout"
 
 
+@pytest.mark.parametrize("way", ["engine", "push", "unix push", "memory"])
+def test_a_slow_reader_slows_its_writer_and_gets_everything(run: Any, way: str) -> None:
+    async def scenario(made: Ends) -> None:
+        sent = 0
+
+        async def send() -> None:
+            nonlocal sent
+            for _ in range(16):
+                await made.client.write(BIG)
+                sent += len(BIG)
+            await made.client.write_eof()
+
+        sending = asyncio.ensure_future(send())
+        got = len(await made.target.read_exactly(1000))
+        # Nobody reads now: the writer must come to rest, with most of it unsent.
+        before = -1
+        while before != sent:
+            before = sent
+            await asyncio.sleep(0.1)
+        assert not sending.done()
+        while part := await made.target.read():
+            assert part == (BIG * 2)[got % 256 : got % 256 + len(part)]
+            got += len(part)
+        await sending
+        assert got == 16 * len(BIG)
+        await made.target.write_eof()
+
+    report = run(relayed(way, scenario))
+    assert (report.reason, report.bytes_up) == ("client_closed", 16 * len(BIG))
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_cancelled_it_resets_both_sides(run: Any, way: str) -> None:
     async def scenario() -> None:
