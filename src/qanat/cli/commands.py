@@ -33,6 +33,7 @@ class Entry:
 
 SECTIONS: Mapping[str, tuple[Entry, ...]] = {
     "Relay": (Entry("relay", "Carry TCP and UDP flows from listening addresses to targets."),),
+    "Proxies": (Entry("proxy", "Serve SOCKS5 and HTTP clients as their proxy."),),
     "Configuration files": (
         Entry("check", "Show every mistake in configuration files."),
         Entry("diff", "Show what a reload from one file to another would do."),

@@ -27,6 +27,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+from qanat.errors import QanatError
 from qanat.stack.address import Address
 from qanat.stack.errors import answer_to
 from qanat.stack.extensions import Extensions
@@ -273,6 +274,10 @@ class Server:
             for number in taken:
                 loop.remove_signal_handler(number)
 
+    @property
+    def stopping(self) -> bool:
+        return self._stop.is_set()
+
     def shutdown(self, *, now: bool = False) -> None:
         """Begin to end; with ``now`` without the drain time."""
         self._stop.set()
@@ -349,8 +354,11 @@ class Server:
         try:
             await connection.listener.service(stream)
             await stream.aclose()
+        except QanatError as error:
+            self._tell(error, connection)
+            # In order, for what the service may have said about it is still on its way.
+            await stream.aclose()
         except Exception as error:
-            stream.abort()
             self._tell(error, connection)
         finally:
             stream.abort()
