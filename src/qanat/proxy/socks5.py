@@ -2,7 +2,8 @@
 
 A service from a client's stream to what the service below made of the bridge: a relay's report.
 Where the connector reaches the target, who may go there and how names are looked up are layers of
-the connector; who the client is, is asked here. The stream stays the caller's to close.
+the connector; who the client is, is asked here. The stream stays the caller's to close;
+a client that was told a no is closed at once.
 """
 
 from __future__ import annotations
@@ -152,7 +153,7 @@ class Socks5Server:
         if Method.NONE in offered and (self.auth is None or self.guest):
             await stream.write(_WITHOUT)
             return seen
-        await stream.write(_NO_METHOD)
+        await _last_word(stream, _NO_METHOD)
         if self.auth is not None:
             raise AuthRequired("the client offers no name and password")
         raise RemoteProtocolError("the client offers no method without authentication")
@@ -244,6 +245,8 @@ async def _last_word(stream: Stream, data: bytes) -> None:
     with suppress(StackError, TimeoutError):
         async with asyncio.timeout(_LAST_WORD_SECONDS):
             await stream.write(data)
+            # In order, as a reset may overtake the word.
+            await stream.aclose()
 
 
 def _shown(name: str) -> str:
