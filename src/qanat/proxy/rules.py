@@ -131,8 +131,8 @@ class RulesInForce:
 
 @dataclass(frozen=True, slots=True)
 class ByRules:
-    """A layer of connectors, and of whatever else asks by ConnectTo: lets through what the rules allow. To stand below ``Resolve``, or alone
-    where another proxy looks names up."""
+    """A layer of connectors, and of whatever else asks by ConnectTo: lets through what the rules
+    allow. To stand below ``Resolve``, or alone where another proxy looks names up."""
 
     rules: RulesInForce
 

@@ -32,11 +32,13 @@ from qanat.process.control import Reloaded, control_routes, metrics_routes
 from qanat.process.signals import Signals
 from qanat.proxy.accounts import Accounts, Allowance
 from qanat.proxy.auth import HashedUsers
+from qanat.proxy.http import Forwarded
 from qanat.proxy.rules import RuleSet, RulesInForce, compile_rules
 from qanat.proxy.stacks import Policy, Stacks
 from qanat.proxy.users import UserEntry, read_users
 from qanat.stack.bridge import Bridge
 from qanat.stack.courier import Courier, courier
+from qanat.stack.extensions import Extensions
 from qanat.stack.facts import Client, Listener, Peer, Target, User
 from qanat.stack.relay import RelayReport
 from qanat.stack.server import Listening, Server, open_server
@@ -164,7 +166,14 @@ class Serving:
             max_conns=limits.max_connections or None,
             max_conns_per_client=limits.max_connections_per_client or None,
         ) as self._server:
-            policy = Policy(self._rules, self._accounts, self._auth, self._own, self._ended)
+            policy = Policy(
+                self._rules,
+                self._accounts,
+                self._auth,
+                self._own,
+                self._ended,
+                self._forwarded,
+            )
             stacks = Stacks(config, policy, self._carrier)
             for one in self._bound:
                 service = self._app if one.form == "app" else stacks.of(one.form, one.name)
@@ -360,11 +369,31 @@ class Serving:
     def _own(self) -> list[Any]:
         return [listener.address for listener in self._server.listeners if listener.address]
 
+    def _forwarded(self, request: Forwarded) -> None:
+        user = request.ext.get(User)
+        if user is not None:
+            account = self._accounts.of(user.name)
+            account.bytes_up += request.bytes_up
+            account.bytes_down += request.bytes_down
+        self._write(
+            request.ext,
+            None,
+            RelayReport(
+                "target_closed",
+                f"{request.method} {request.status}",
+                request.bytes_up,
+                request.bytes_down,
+                request.seconds,
+                lowered=False,
+            ),
+        )
+
     def _ended(self, bridge: Bridge, report: RelayReport) -> None:
-        ext = bridge.ext
+        self._write(bridge.ext, bridge.upstream.ext.get(Peer), report)
+
+    def _write(self, ext: Extensions, peer: Peer | None, report: RelayReport) -> None:
         source, target = ext.get(Client) or ext.get(Peer), ext.get(Target)
         listener, user = ext.get(Listener), ext.get(User)
-        peer = bridge.upstream.ext.get(Peer)
         self._numbers += 1
         write_access(
             Flow.from_record(

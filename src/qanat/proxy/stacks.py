@@ -9,6 +9,8 @@ from typing import Any
 from qanat.config.proxy import ProxyConfig
 from qanat.proxy.accounts import Accounted, Accounts, WithinAllowance
 from qanat.proxy.auth import Authenticator
+from qanat.proxy.http import Forwarded, HttpProxy
+from qanat.proxy.mixed import MixedProxy
 from qanat.proxy.rules import ByRules, RulesInForce
 from qanat.proxy.socks5 import Socks5Server
 from qanat.proxy.socks_udp import FirstCandidate, UdpAssociate
@@ -42,6 +44,7 @@ class Policy:
     auth: Authenticator | None
     own: Callable[[], Iterable[Address]]
     ended: Callable[[Bridge, RelayReport], Any]
+    forwarded: Callable[[Forwarded], Any]
 
 
 def connector(config: ProxyConfig, policy: Policy) -> Connector:
@@ -101,10 +104,35 @@ class Stacks:
             connect_timeout=config.connect_timeout or None,
         )
 
+    def http(self) -> Service[Stream, Any]:
+        config, policy = self._config, self._policy
+        return HttpProxy(
+            connect=self._connect,
+            auth=policy.auth,
+            guest=config.guest,
+            then=self._then,
+            head_timeout=config.handshake_timeout or None,
+            connect_timeout=config.connect_timeout or None,
+            answer_timeout=config.idle_timeout or None,
+            forwarded=policy.forwarded,
+        )
+
     def of(self, form: str, name: str) -> Service[Stream, Any]:
         """The service of one address, in TLS if there is a certificate."""
         config = self._config
-        made = self.socks5(name)
+        made: Service[Stream, Any]
+        if form == "mixed":
+            tls = None
+            inside = MixedProxy(self.socks5(name), self.http())
+            if config.tls:
+                certificate, key = config.tls
+                tls = EngineTls(
+                    certificate, key, handshake_timeout=config.handshake_timeout or 10.0
+                )(inside)
+            return MixedProxy(
+                self.socks5(name), self.http(), tls, timeout=config.handshake_timeout or None
+            )
+        made = self.socks5(name) if form == "socks5" else self.http()
         if config.tls:
             certificate, key = config.tls
             return EngineTls(certificate, key, handshake_timeout=config.handshake_timeout or 10.0)(

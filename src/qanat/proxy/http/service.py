@@ -1,0 +1,501 @@
+"""The HTTP proxy as a service: one client connection with all its requests.
+
+CONNECT dials first and answers then, so that a client learns why it failed; what follows is a
+tunnel. Everything else is a request in absolute form, which is forwarded with its body as it comes
+and answered likewise; both connections are kept for the next request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import binascii
+import inspect
+import socket
+from base64 import b64decode
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+from qanat.proxy.auth import Authenticator
+from qanat.proxy.http.body import carry
+from qanat.proxy.http.hop_by_hop import forwarded_request, forwarded_response, wants_upgrade
+from qanat.proxy.http.pages import page_for
+from qanat.proxy.http.target import absolute_target, connect_target
+from qanat.stack.address import Address
+from qanat.stack.bridge import Bridge
+from qanat.stack.codec.http1 import (
+    Framing,
+    RequestHead,
+    ResponseHead,
+    parse_request_head,
+    parse_response_head,
+    request_framing,
+    response_framing,
+)
+from qanat.stack.codec.verdict import NEED_MORE, Parser
+from qanat.stack.connect.target import Connector, ConnectTo
+from qanat.stack.errors import (
+    AuthRequired,
+    ConnectError,
+    IncompleteRead,
+    PhaseTimeout,
+    RemoteProtocolError,
+    StackError,
+    StreamBroken,
+)
+from qanat.stack.extensions import Extensions
+from qanat.stack.facts import Target, User
+from qanat.stack.relay import Relay
+from qanat.stack.service import Service
+from qanat.stack.stream.base import Stream
+from qanat.stack.stream.sockets import SocketStream
+
+__all__ = ["Forwarded", "HttpProxy"]
+
+T = TypeVar("T")
+
+_ESTABLISHED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
+_LAST_WORD_SECONDS: Final = 2.0
+_IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"})
+
+
+@dataclass(frozen=True, slots=True)
+class Forwarded:
+    """One request that was forwarded, when it is over."""
+
+    ext: Extensions
+    method: str
+    target: Address
+    status: int
+    bytes_up: int
+    bytes_down: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class HttpProxy:
+    """Returns what ``then`` returns for a tunnel, and None after plain requests.
+
+    Raises what ended a client that got nothing, after telling it by a page.
+    """
+
+    connect: Connector
+    auth: Authenticator | None = None
+    guest: bool = False
+    """Whether clients without credentials are served, too."""
+    then: Service[Bridge, Any] = field(default_factory=Relay)
+    lazy: bool = False
+    """Whether CONNECT is answered before the target is reached, as some clients want for speed."""
+    head_timeout: float | None = 10.0
+    """Seconds for a head that has begun, and for the first one."""
+    idle_timeout: float | None = 60.0
+    """Seconds for the next request, and for each piece of a body."""
+    connect_timeout: float | None = 30.0
+    answer_timeout: float | None = 300.0
+    """Seconds for a server to begin its answer."""
+    forwarded: Callable[[Forwarded], Any] | None = field(default=None, repr=False)
+
+    async def __call__(self, stream: Stream, /) -> Any:
+        async with _Client(self, stream) as client:
+            return await client.serve()
+
+
+class _Client:
+    """One client connection, and the server that its last request went to."""
+
+    __slots__ = ("_credentials", "_kept", "_kept_for", "_proxy", "_stream")
+
+    def __init__(self, proxy: HttpProxy, stream: Stream) -> None:
+        self._proxy = proxy
+        self._stream = stream
+        self._kept: Stream | None = None
+        self._kept_for: Address | None = None
+        self._credentials: bytes | None = None
+        """Those that were right, so that they are not checked for every request."""
+
+    async def __aenter__(self) -> _Client:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._let_go()
+
+    def _let_go(self) -> None:
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            # It rests between two requests: nothing is on its way that a reset could take.
+            kept.abort()
+
+    async def serve(self) -> Any:
+        seconds = self._proxy.head_timeout
+        while True:
+            head: RequestHead | None = None
+            said = False
+            try:
+                head = await self._head(seconds)
+                if head is None:
+                    return None
+                await self._authenticate(head)
+                if head.method == b"CONNECT":
+                    target = connect_target(head)
+                    upstream = await self._tunnel(target)
+                    break
+                said = True
+                if not await self._forward(head):
+                    return None
+            except (StackError, TimeoutError) as error:
+                if not said:
+                    await self._refuse(error, head)
+                raise
+            except Exception as error:
+                if not said:
+                    await self._refuse(error, head)
+                raise
+            seconds = self._proxy.idle_timeout
+        try:
+            return await self._proxy.then(Bridge(self._stream, upstream))
+        finally:
+            # After a relay there is nothing left to end.
+            upstream.abort()
+
+    async def _head(self, seconds: float | None) -> RequestHead | None:
+        """The next request; None when the client has no further one."""
+        try:
+            async with asyncio.timeout(seconds) as limit:
+                seen = await self._stream.read()
+                if not seen:
+                    return None
+                if self._proxy.head_timeout is not None and seconds != self._proxy.head_timeout:
+                    now = asyncio.get_running_loop().time()
+                    limit.reschedule(now + self._proxy.head_timeout)
+                return await _message(self._stream, seen, parse_request_head, "the head")
+        except TimeoutError as error:
+            if seconds != self._proxy.head_timeout:
+                # It had nothing more to ask for.
+                return None
+            raise PhaseTimeout("head", seconds or 0.0) from error
+
+    async def _authenticate(self, head: RequestHead) -> None:
+        auth = self._proxy.auth
+        if auth is None:
+            return
+        given = head.values(b"proxy-authorization")
+        if not given:
+            if self._proxy.guest:
+                return
+            raise AuthRequired
+        if len(given) > 1:
+            raise AuthRequired("several Proxy-Authorization fields")
+        if given[0] == self._credentials:
+            return
+        scheme, _, text = given[0].partition(b" ")
+        if scheme.lower() != b"basic":
+            raise AuthRequired("only Basic credentials are understood")
+        try:
+            raw = b64decode(text.strip(), validate=True)
+        except (binascii.Error, ValueError):
+            raise AuthRequired("the credentials are malformed") from None
+        name, colon, password = raw.partition(b":")
+        if not colon:
+            raise AuthRequired("the credentials are malformed")
+        answer = auth(
+            name.decode("utf-8", "surrogateescape"), password.decode("utf-8", "surrogateescape")
+        )
+        user: User | None = await answer if inspect.isawaitable(answer) else answer
+        if user is None:
+            raise AuthRequired("wrong name or password")
+        self._credentials = given[0]
+        self._stream.ext.insert(user)
+
+    async def _tunnel(self, target: Address) -> Stream:
+        self._let_go()
+        stream = self._stream
+        stream.ext.insert(Target(target))
+        if self._proxy.lazy:
+            await stream.write(_ESTABLISHED)
+            return await self._dial(target)
+        upstream = await self._dial(target)
+        try:
+            await stream.write(_ESTABLISHED)
+        except BaseException:
+            upstream.abort()
+            raise
+        return upstream
+
+    async def _dial(self, target: Address) -> Stream:
+        seconds = self._proxy.connect_timeout
+        try:
+            async with asyncio.timeout(seconds) as limit:
+                return await self._proxy.connect(ConnectTo(target, self._stream.ext.fork()))
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise PhaseTimeout("connect", seconds or 0.0) from error
+
+    async def _forward(self, head: RequestHead) -> bool:
+        """One request and its answer; whether the client may ask for more."""
+        try:
+            if head.method == b"TRACE":
+                raise RemoteProtocolError("TRACE is not forwarded", status=405)
+            wanted = absolute_target(head)
+            framing = request_framing(head)
+            text = forwarded_request(
+                head, wanted.path, wanted.host, chunked=framing.kind == "chunked"
+            )
+            self._stream.ext.insert(Target(wanted.address))
+            exchange = await self._ask(wanted.address, head, framing, text)
+        except Exception as error:
+            await self._refuse(error, head)
+            raise
+        return await exchange.answer()
+
+    async def _ask(
+        self, target: Address, head: RequestHead, framing: Framing, text: bytes
+    ) -> _Exchange:
+        """Send the head on a connection to the target and read the beginning of the answer.
+
+        A kept connection may have been closed by its server at this very moment: what can be asked
+        twice is asked again on a new one.
+        """
+        if self._kept is not None and (self._kept_for != target or not _is_quiet(self._kept)):
+            self._let_go()
+        upstream, self._kept = self._kept, None
+        again = upstream is not None and framing.kind == "none" and head.method in _IDEMPOTENT
+        if upstream is not None:
+            exchange = _Exchange(self, upstream, target, head, framing)
+            try:
+                await exchange.begin(text)
+            except (StreamBroken, IncompleteRead):
+                if not again:
+                    raise
+            else:
+                return exchange
+        exchange = _Exchange(self, await self._dial(target), target, head, framing)
+        await exchange.begin(text)
+        return exchange
+
+    async def _refuse(self, error: Exception, head: RequestHead | None) -> None:
+        """Say what is wrong, to whoever still listens."""
+        if isinstance(error, StreamBroken) or (
+            isinstance(error, IncompleteRead) and not error.partial
+        ):
+            error = ConnectError("the server broke the connection", kind="reset")
+        text = page_for(error, head_only=head is not None and head.method == b"HEAD")
+        with suppress(StackError, TimeoutError):
+            async with asyncio.timeout(_LAST_WORD_SECONDS):
+                await self._stream.write(text)
+                await self._stream.write_eof()
+
+
+class _Exchange:
+    """One request on its way to a server, and the answer to it."""
+
+    __slots__ = (
+        "_began",
+        "_client",
+        "_framing",
+        "_head",
+        "_response",
+        "_target",
+        "_up",
+        "_upload",
+        "_upstream",
+    )
+
+    def __init__(
+        self,
+        client: _Client,
+        upstream: Stream,
+        target: Address,
+        head: RequestHead,
+        framing: Framing,
+    ) -> None:
+        self._client = client
+        self._upstream = upstream
+        self._target = target
+        self._head = head
+        self._framing = framing
+        self._response: ResponseHead | None = None
+        self._upload: asyncio.Task[int] | None = None
+        self._up = 0
+        self._began = asyncio.get_running_loop().time()
+
+    async def begin(self, text: bytes) -> None:
+        """The head, the body as it comes, and the head of the final answer."""
+        proxy = self._client._proxy
+        try:
+            await self._upstream.write(text)
+            if self._framing.kind != "none":
+                # Beside the answer, which may come before the body is through.
+                self._upload = asyncio.get_running_loop().create_task(self._send_body())
+            async with asyncio.timeout(None) as limit:
+                if proxy.answer_timeout is not None and self._upload is None:
+                    limit.reschedule(self._began + proxy.answer_timeout)
+                self._response = await self._answer_head()
+        except TimeoutError as error:
+            await self.drop()
+            raise PhaseTimeout("connect", proxy.answer_timeout or 0.0) from error
+        except BaseException:
+            await self.drop()
+            raise
+
+    async def drop(self) -> None:
+        self._upstream.abort()
+        if self._upload is not None:
+            self._upload.cancel()
+            await asyncio.wait({self._upload})
+            if not self._upload.cancelled():
+                self._upload.exception()
+
+    async def _send_body(self) -> int:
+        try:
+            return await carry(
+                self._client._stream,
+                self._upstream,
+                self._framing,
+                idle=self._client._proxy.idle_timeout,
+            )
+        except RemoteProtocolError:
+            # The server must not take for whole what is not.
+            self._upstream.abort()
+            raise
+
+    async def _answer_head(self) -> ResponseHead:
+        seen = b""
+        while True:
+            if not seen:
+                seen = await self._upstream.read()
+                if not seen:
+                    raise IncompleteRead("the server said nothing")
+            try:
+                head = await _message(
+                    self._upstream, seen, parse_response_head, "the answer's head"
+                )
+            except IncompleteRead as error:
+                raise StreamBroken("the server broke off its answer", reset=False) from error
+            if head.status >= 200 or head.status == 101:
+                return head
+            # Interim answers go on as they are; old clients would take them for the final one.
+            if self._head.minor:
+                await self._client._stream.write(
+                    forwarded_response(head, chunked=False, close=False, old_client=False)
+                )
+            seen = b""
+
+    async def answer(self) -> bool:
+        """Pass the answer on; whether the client may ask for more."""
+        client, response = self._client, self._response
+        assert response is not None  # noqa: S101 - begin() came before
+        down = 0
+        try:
+            if response.status == 101:
+                if wants_upgrade(self._head) is None:
+                    raise RemoteProtocolError("the server changed the protocol unasked", status=502)
+                await self._upgraded(response)
+                return False
+            framing = response_framing(response, self._head.method)
+        except Exception as error:
+            await self.drop()
+            await client._refuse(error, self._head)
+            raise
+        try:
+            # What was not read of the body can't be told from the next request.
+            unread = self._upload is not None and not self._upload.done()
+            if unread:
+                await asyncio.sleep(0)
+                unread = self._upload is not None and not self._upload.done()
+            old = self._head.minor == 0
+            dechunk = old and framing.kind == "chunked"
+            close = unread or dechunk or framing.kind == "until end" or not _keeps_alive(self._head)
+            await client._stream.write(
+                forwarded_response(
+                    response,
+                    chunked=framing.kind == "chunked" and not dechunk,
+                    close=close,
+                    old_client=old,
+                )
+            )
+            down = await carry(
+                self._upstream,
+                client._stream,
+                framing,
+                idle=client._proxy.answer_timeout,
+                payload_only=dechunk,
+                status=502,
+            )
+            if self._upload is not None and self._upload.done():
+                self._up = self._upload.result()
+                self._upload = None
+            if unread or framing.kind == "until end" or not _server_keeps_alive(response):
+                await self.drop()
+            else:
+                client._kept, client._kept_for = self._upstream, self._target
+            return not close
+        except BaseException:
+            await self.drop()
+            raise
+        finally:
+            self._tell(response.status, down)
+
+    async def _upgraded(self, response: ResponseHead) -> None:
+        client = self._client
+        await client._stream.write(
+            forwarded_response(response, chunked=False, close=False, old_client=False)
+        )
+        try:
+            await client._proxy.then(Bridge(client._stream, self._upstream))
+        finally:
+            self._upstream.abort()
+
+    def _tell(self, status: int, down: int) -> None:
+        told = self._client._proxy.forwarded
+        if told is not None:
+            told(
+                Forwarded(
+                    self._client._stream.ext,
+                    self._head.method.decode("ascii"),
+                    self._target,
+                    status,
+                    self._up,
+                    down,
+                    asyncio.get_running_loop().time() - self._began,
+                )
+            )
+
+
+async def _message(stream: Stream, seen: bytes, parse: Parser[T], what: str) -> T:
+    """One head; what follows it stays in the stream."""
+    while True:
+        found = parse(seen)
+        if found is not NEED_MORE:
+            stream.unread(seen[found.size :])
+            return found.value
+        more = await stream.read()
+        if not more:
+            raise IncompleteRead(f"{what} was cut short", partial=seen)
+        seen += more
+
+
+def _keeps_alive(head: RequestHead) -> bool:
+    said = head.listed(b"connection") | head.listed(b"proxy-connection")
+    return b"close" not in said if head.minor else b"keep-alive" in said
+
+
+def _server_keeps_alive(head: ResponseHead) -> bool:
+    said = head.listed(b"connection")
+    return b"close" not in said if head.minor else b"keep-alive" in said
+
+
+def _is_quiet(stream: Stream) -> bool:
+    """Whether a kept connection is as it was left: neither ended nor spoken on."""
+    if not isinstance(stream, SocketStream):
+        return True
+    if stream.closed:
+        return False
+    try:
+        stream.raw.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
