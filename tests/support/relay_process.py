@@ -31,7 +31,7 @@ Address = tuple[str, int]
 
 
 class RelayProcess:
-    """``qanat relay`` with its streams and its log in files. Leaving kills what still runs.
+    """``qanat relay`` (or another ``command`` that serves) with its streams and its log in files. Leaving kills what still runs.
 
     ``before`` are words in front of the command, as of ``ip netns exec`` or ``unshare``.
     """
@@ -42,6 +42,7 @@ class RelayProcess:
         *words: str,
         before: Sequence[str] = (),
         level: str = "info",
+        command: str = "relay",
         **env: str,
     ) -> None:
         self.directory = directory
@@ -54,7 +55,7 @@ class RelayProcess:
         self._out = (directory / "stdout").open("wb")
         self._err = (directory / "stderr").open("wb")
         self.process = subprocess.Popen(
-            [*before, sys.executable, "-m", "qanat", "relay", *words, *logged],
+            [*before, sys.executable, "-m", "qanat", command, *words, *logged],
             stdin=subprocess.DEVNULL,
             stdout=self._out,
             stderr=self._err,
@@ -131,7 +132,7 @@ class RelayProcess:
             line
             for line in self.logged()
             if line["logger"] == "qanat.access"
-            and all(line[name] == value for name, value in wanted.items())
+            and all(line.get(name) == value for name, value in wanted.items())
         ]
 
     def wait_ended(self, count: int = 1, timeout: float = 15) -> list[dict[str, Any]]:

@@ -1,0 +1,273 @@
+"""``qanat proxy`` as its users meet it: curl by every kind of proxy, users, rules, reload, and what
+is seen from outside."""
+
+from __future__ import annotations
+
+import http.server
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.certificates import Authority
+from tests.support.relay_process import RelayProcess
+from tests.support.wait import wait_until
+
+__all__: list[str] = []
+
+FORMS = ["http", "http tunnel", "socks4", "socks4a", "socks5", "socks5h"]
+
+
+class Pages(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self._answer(f"{self.command} {self.path}".encode())
+
+    do_HEAD = do_GET
+
+    def do_POST(self) -> None:
+        if self.headers.get("Transfer-Encoding") == "chunked":
+            body = b""
+            while size := int(self.rfile.readline(), 16):
+                body += self.rfile.read(size)
+                self.rfile.readline()
+            self.rfile.readline()
+        else:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+        self._answer(b"%d bytes" % len(body))
+
+    def _answer(self, body: bytes) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nobody reads it."""
+
+
+@pytest.fixture
+def site() -> Iterator[str]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Pages) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def proxy(folder: Path, *words: str) -> RelayProcess:
+    return RelayProcess(folder, *words, command="proxy")
+
+
+def address(process: RelayProcess, form: str = "mixed") -> str:
+    for endpoint in process.ask("/endpoints"):
+        if endpoint["endpoint"].startswith(form):
+            return str(endpoint["listen"])
+    raise AssertionError(f"no {form}")
+
+
+def curl(via: str, url: str, *words: str) -> tuple[int, str, str]:
+    """Exit code, what came, and what curl says of it."""
+    done = subprocess.run(
+        ["curl", "-sS", "--max-time", "20", "-x", via, url, *words],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def by(form: str, where: str) -> tuple[str, tuple[str, ...]]:
+    kind, *tunnel = form.split()
+    return f"{kind}://{where}", ("-p",) if tunnel else ()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_curl_by_every_kind_of_proxy_on_one_port(tmp_path: Path, site: str, form: str) -> None:
+    with proxy(tmp_path, "--mixed", "127.0.0.1:0") as process:
+        process.ready()
+        via, words = by(form, address(process))
+        assert curl(via, f"{site}/a?b", *words) == (0, "GET /a?b", "")
+        assert curl(via, f"{site}/", *words, "-I")[0] == 0
+        big = tmp_path / "big"
+        big.write_bytes(b"x" * 300_000)
+        assert curl(via, site, *words, "--data-binary", f"@{big}")[1] == "300000 bytes"
+        chunked = ("-H", "Transfer-Encoding: chunked", "--data-binary", f"@{big}")
+        assert curl(via, site, *words, *chunked)[1] == "300000 bytes"
+
+
+@pytest.mark.parametrize("form", ["http", "mixed"])
+def test_tls_to_the_proxy_itself(tmp_path: Path, site: str, form: str) -> None:
+    authority = Authority(tmp_path)
+    certificate, key = authority.issue("localhost", "DNS:localhost,IP:127.0.0.1")
+    with proxy(tmp_path, f"--{form}", "127.0.0.1:0", "--tls", f"{certificate},{key}") as process:
+        process.ready()
+        via = f"https://{address(process, form)}"
+        trust = ("--proxy-cacert", str(authority.cert))
+        assert curl(via, f"{site}/", *trust)[1] == "GET /"
+        assert curl(via, f"{site}/", "-p", *trust)[1] == "GET /"
+
+
+@pytest.mark.parametrize("form", ["http", "http tunnel", "socks5h"])
+def test_users_and_wrong_passwords(tmp_path: Path, site: str, form: str) -> None:
+    users = tmp_path / "users"
+    for name in ("alice", "bob"):
+        made = subprocess.run(
+            ["qanat", "proxy", "passwd", str(users), name],
+            input=f"{name}'s secret\n",
+            text=True,
+            capture_output=True,
+            check=True,
+        )
+        assert made.stdout == f"{name} is new in {users}\n"
+    assert "secret" not in users.read_text()
+    assert users.stat().st_mode & 0o777 == 0o600
+    rules = ("--deny", "user=bob")
+    with proxy(tmp_path, "--mixed", "127.0.0.1:0", "--auth", str(users), *rules) as process:
+        process.ready()
+        via, words = by(form, address(process))
+        right = ("--proxy-user", "alice:alice's secret")
+        assert curl(via, f"{site}/", *words, *right)[1] == "GET /"
+        for credentials in (("--proxy-user", "alice:bob's secret"), ()):
+            code, body, said = curl(via, f"{site}/", *words, *credentials, "-o", "/dev/stderr")
+            assert body == ""
+            assert "GET /" not in said
+            assert code != 0 or "407" in said or "required" in said or "wrong" in said
+        denied = curl(via, f"{site}/", *words, "--proxy-user", "bob:bob's secret")
+        assert "GET /" not in denied[1]
+        wait_until(lambda: bool(process.ended(user="alice")), what="the line of the user's flow")
+        assert "secret" not in process.log.read_text()
+
+
+def test_what_can_not_be_reached_is_told(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    with proxy(tmp_path, "--mixed", "127.0.0.1:0", "--deny", "to=*.forbidden.example") as process:
+        process.ready()
+        where = address(process)
+        code, body, _ = curl(f"http://{where}", f"http://127.0.0.1:{port}/", "-i")
+        assert code == 0
+        assert "HTTP/1.1 502" in body
+        assert "Proxy-Status: qanat; error=connection_refused" in body
+        code, _, said = curl(f"http://{where}", f"http://127.0.0.1:{port}/", "-p")
+        assert (code, "502" in said) == (56, True)
+        code, _, said = curl(f"socks5h://{where}", f"http://127.0.0.1:{port}/")
+        assert (code, "(5)" in said) == (97, True)
+        code, body, _ = curl(f"http://{where}", "http://127.0.0.1:0/")
+        assert "400" in body
+        code, body, _ = curl(f"http://{where}", f"http://{where}/", "-i")
+        assert "HTTP/1.1 400" in body or "HTTP/1.1 508" in body
+
+
+def test_a_reload_changes_users_and_rules_and_loses_nobody(tmp_path: Path, site: str) -> None:
+    port = int(site.rpartition(":")[2])
+    file = tmp_path / "proxy.toml"
+    file.write_text('mixed = "127.0.0.1:0"\n')
+    with proxy(tmp_path, "-c", str(file)) as process:
+        process.ready()
+        where = address(process)
+        host, _, own = where.rpartition(":")
+        with socket.create_connection((host, int(own)), timeout=20) as tunnel:
+            tunnel.sendall(b"CONNECT 127.0.0.1:%d HTTP/1.1\r\n\r\n" % port)
+            assert tunnel.recv(4096).startswith(b"HTTP/1.1 200 ")
+            (flow,) = process.ask("/flows")
+            assert flow["target"] == f"127.0.0.1:{port}"
+            file.write_text(f'mixed = "127.0.0.1:0"\nrules = ["deny port={port}"]\n')
+            assert process.ask("/reload", method="POST")["changed"] == ["rules"]
+            assert "HTTP/1.1 403" in curl(f"http://{where}", site, "-i")[1]
+            tunnel.sendall(b"GET /still HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert b"GET /still" in tunnel.recv(4096)
+            file.write_text('mixed = "127.0.0.1:0"\nrules = ["nonsense"]\n')
+            with pytest.raises(AssertionError, match="nonsense"):
+                process.ask("/reload", method="POST")
+            assert "HTTP/1.1 403" in curl(f"http://{where}", site, "-i")[1]
+            file.write_text('mixed = "127.0.0.1:0"\n')
+            process.ask("/reload", method="POST")
+            assert curl(f"http://{where}", f"{site}/")[1] == "GET /"
+
+
+def test_limits_of_a_user(tmp_path: Path, site: str) -> None:
+    port = int(site.rpartition(":")[2])
+    users = tmp_path / "users"
+    subprocess.run(
+        ["qanat", "proxy", "passwd", str(users), "alice"],
+        input="secret\n",
+        text=True,
+        capture_output=True,
+        check=True,
+    )
+    users.write_text(users.read_text().rstrip() + " connections=1\n")
+    with proxy(tmp_path, "--mixed", "127.0.0.1:0", "--auth", str(users)) as process:
+        process.ready()
+        where = address(process)
+        host, _, own = where.rpartition(":")
+        with socket.create_connection((host, int(own)), timeout=20) as tunnel:
+            tunnel.sendall(
+                b"CONNECT 127.0.0.1:%d HTTP/1.1\r\n"
+                b"Proxy-Authorization: Basic YWxpY2U6c2VjcmV0\r\n\r\n" % port
+            )
+            assert tunnel.recv(4096).startswith(b"HTTP/1.1 200 ")
+            (flow,) = process.ask("/flows")
+            assert flow["user"] == "alice"
+            user = ("--proxy-user", "alice:secret")
+            assert "HTTP/1.1 503" in curl(f"http://{where}", site, "-i", *user)[1]
+        wait_until(lambda: not process.flows(), what="the first flow's end")
+        assert curl(f"http://{where}", f"{site}/", *user)[1] == "GET /"
+        (told,) = process.ask("/stats")["users"]
+        assert (told["user"], told["refused"]) == ("alice", 1)
+
+
+def test_a_stack_of_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "shout.py").write_text(
+        "from qanat.stack.service import stack\n"
+        "from qanat.stack.layers.timeout import Timeout\n"
+        "async def shout(stream, /):\n"
+        "    while data := await stream.read():\n"
+        "        await stream.write(data.upper())\n"
+        "    await stream.write_eof()\n"
+        "app = stack(Timeout(60), shout)\n"
+    )
+    words = ("--app", "shout:app", "--listen", "127.0.0.1:0")
+    with RelayProcess(tmp_path, *words, command="proxy", PYTHONPATH=str(tmp_path)) as process:
+        process.ready()
+        host, _, port = address(process, "app").rpartition(":")
+        with socket.create_connection((host, int(port)), timeout=20) as sock:
+            sock.sendall(b"hello")
+            sock.shutdown(socket.SHUT_WR)
+            assert sock.makefile("rb").read() == b"HELLO"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--mixed", "nowhere"), "--mixed"),
+        (("--mixed", ":0", "--deny", "port=x"), '"x" is no port'),
+        (("--mixed", ":0", "--auth", "/nonexistent"), "can't be read"),
+        (("--mixed", ":0", "--via", "ftp://x"), "no kind of proxy"),
+        (("--app", "x:y"), "need each other"),
+        (("--app", "no_such_module:y", "--listen", "127.0.0.1:0"), "no_such_module"),
+        (("passwrd",), "did you mean 'passwd'?"),
+        (("--mixd", ":0"), "did you mean '--mixed'?"),
+    ],
+)
+def test_mistakes_have_no_traceback(tmp_path: Path, words: tuple[str, ...], said: str) -> None:
+    done = subprocess.run(
+        ["qanat", "proxy", *words, "--control", "off"]
+        if words != ("passwrd",)
+        else ["qanat", "proxy", *words],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode in (1, 2)
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
