@@ -75,6 +75,7 @@ def test_every_prefix_needs_more() -> None:
         (b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * (MOST_FIELDS + 1) + b"\r\n", 431),
         (b"GET / HTTP/1.1\r\nA: " + b"b" * HEAD_CAP + b"\r\n\r\n", 431),
         (b"GET / HTTP/1.1\r\nA: " + b"b" * HEAD_CAP, 431),
+        (b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * (MOST_FIELDS + 1), 431),
         (b"\x16\x03\x01" + b"\x80" * 80, 400),
     ],
 )
@@ -175,6 +176,7 @@ def test_chunks_in_any_pieces(parts: list[bytes], rest: bytes, data: st.DataObje
         b"ffffffffffffffff\r\n",
         b"5;a\rb\r\nhello\r\n0\r\n\r\n",
         b"5;" + b"a" * 2000,
+        (b"1;" + b"a" * 1000 + b"\r\nx\r\n") * 20,
         b"0\r\nbad trailer\r\n\r\n",
         b"0\r\n" + b"A: bcdefgh\r\n" * 2000 + b"\r\n",
     ],

@@ -25,6 +25,7 @@ from qanat.proxy.http.target import absolute_target, connect_target
 from qanat.stack.address import Address
 from qanat.stack.bridge import Bridge
 from qanat.stack.codec.http1 import (
+    HEAD_CAP,
     Framing,
     RequestHead,
     ResponseHead,
@@ -474,6 +475,13 @@ async def _message(stream: Stream, seen: bytes, parse: Parser[T], what: str) -> 
         if not more:
             raise IncompleteRead(f"{what} was cut short", partial=seen)
         seen += more
+        while b"\n" not in more and len(seen) <= HEAD_CAP:
+            # No line has ended, so nothing could have changed: who sends single bytes does not
+            # make us read the whole again for each of them.
+            more = await stream.read()
+            if not more:
+                raise IncompleteRead(f"{what} was cut short", partial=seen)
+            seen += more
 
 
 def _keeps_alive(head: RequestHead) -> bool:
