@@ -306,7 +306,6 @@ def test_cancelled_while_it_asks(run: Run[Any], url: str) -> None:
         "socks5://john@proxy.test",
         "socks4://john:secret@proxy.test",
         "http://jo%3Ahn:secret@proxy.test",
-        "https://proxy.test",
     ],
 )
 def test_urls_that_are_none(url: str) -> None:

@@ -82,7 +82,8 @@ class ViaProxy:
     timeout: float = 30.0
     """Seconds for the exchange with the proxy, once it is connected to; it waits for the target."""
     tls: Callable[[Connector], Connector] | None = field(default=None, repr=False)
-    """The layer that speaks TLS to the proxy itself, for https (``TlsConnect``)."""
+    """The layer that speaks TLS to the proxy itself, for https. None: by the engine, the proxy's
+    certificate verified by the system's authorities."""
     resolve: Resolve = field(default_factory=Resolve, repr=False)
     """Who looks names up, for socks5 and socks4."""
     proxy: ProxyUrl = field(init=False)
@@ -97,9 +98,12 @@ class ViaProxy:
         return self.resolve(service) if self.proxy.looks_up_here else service
 
     def _secured(self, inner: Connector) -> Connector:
-        if self.tls is None:
-            raise ValueError("an https proxy needs tls=TlsConnect(...)")
-        return self.tls(inner)
+        if self.tls is not None:
+            return self.tls(inner)
+        # Only who needs it loads the engine.
+        from qanat.stack.layers.engine_tls_connect import EngineTlsConnect
+
+        return EngineTlsConnect()(inner)
 
 
 @dataclass(frozen=True, slots=True)
