@@ -65,8 +65,8 @@ def test_the_line_wins_over_the_file(tmp_path: Path) -> None:
         ('mixed = ":1"\nguest = true', "guest"),
         ('mixed = ":1"\nmixd = 1', "did you mean mixed?"),
         ('mixed = ":1-9"', "one port is wanted"),
-        ("workers = 2", "there is nothing to listen on"),
-        ('mixed = ":1"\nworkers = 0', "workers = 0"),
+        ("drain = 2", "there is nothing to listen on"),
+        ('mixed = ":1"\ndrain = -1', "drain = -1"),
         ("mixed = ", "not TOML"),
     ],
 )

@@ -129,7 +129,6 @@ def _options() -> list[click.Parameter]:
         option("--rate-up", limits, metavar="RATE", help="From one user, as 10MB/s."),
         option("--rate-down", limits, metavar="RATE", help="To one user."),
         option("-c --config", program, metavar="FILE", help="The same words in a file."),
-        option("--workers", program, metavar="N", type=Whole(), help="Processes."),
         option("--drain", program, metavar="S", type=Seconds(), help="For flows at the end."),
         option("--metrics", program, metavar="ADDR", help="Serve metrics to Prometheus."),
         option("--control", program, metavar="PATH", help="The control socket, or off."),
@@ -197,7 +196,6 @@ def _values(ctx: click.Context, given: Mapping[str, Any]) -> dict[str, Any]:
             values[key] = list(given[key])
     for key in (
         "auth",
-        "workers",
         "drain",
         "metrics",
         "connect_timeout",
@@ -279,7 +277,7 @@ command = ProxyCommand(
     callback=click.pass_context(_proxy),
     context_settings={
         "help_option_names": list(HELP_NAMES),
-        "max_content_width": 90,
+        "max_content_width": 80,
         "allow_extra_args": True,
     },
     help="""Serve SOCKS5 and HTTP clients as their proxy.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Annotated, Final
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, StrictInt, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from qanat.config import address
 from qanat.config.access_rule import RuleError, parse_rule
@@ -142,9 +142,6 @@ class ProxyConfig(Model):
 
     drain: Seconds = 10.0
     """Seconds that connections may go on when the program is asked to stop."""
-
-    workers: Annotated[StrictInt, Field(ge=1, le=256)] = 1
-    """Processes that take connections. Limits hold for each of them alone."""
 
     limits: ProxyLimits = Field(default_factory=ProxyLimits)
     """What may be asked of the proxy at most."""

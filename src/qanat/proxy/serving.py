@@ -49,7 +49,7 @@ __all__ = ["Bound", "Prepared", "Serving", "prepare"]
 _logger = logging.getLogger("qanat.proxy")
 
 _FLOW: Final = tuple(entry.name for entry in fields(Flow))
-_AT_START_ONLY: Final = (*FORMS, "tls", "via", "workers", "metrics", "control", "udp", "private")
+_AT_START_ONLY: Final = (*FORMS, "tls", "via", "metrics", "control", "udp", "private")
 """Keys that a reload can't carry out."""
 
 
