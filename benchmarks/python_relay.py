@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from benchmarks.failure import BenchmarkError
 from benchmarks.peers import Peer
 from benchmarks.question import Absolute, Question, Sample, Series, Setting
-from qanat.stack.relay import relay
+from qanat.stack.relaying import relay
 from qanat.stack.stream.base import Stream
 from qanat.stack.stream.sockets import TcpStream
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.certificates import Authority
 from tests.support.echo import echo_server
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -178,6 +179,88 @@ def test_hook_first_bytes() -> None:
         assert {line(example).rpartition(": ")[2] for _ in range(2)} == {"too many tries"}
         example.send_signal(signal.SIGINT)
         assert example.communicate(timeout=10) == ("", "")
+
+
+def ended(example: subprocess.Popen[str]) -> str:
+    """Stop a server of the framework; what it still said."""
+    example.send_signal(signal.SIGINT)
+    out, err = example.communicate(timeout=10)
+    assert (example.returncode, err) == (0, "")
+    return out
+
+
+def test_stack_echo() -> None:
+    with started("stack_echo.py", "127.0.0.1:0") as example:
+        assert line(example).startswith("LimitConns(count=1000")
+        assert line(example).startswith("Timeout(seconds=60")
+        assert line(example) == "echo"
+        with connect(line(example)) as client:
+            client.sendall(b"hello")
+            client.shutdown(socket.SHUT_WR)
+            assert client.makefile("rb").read() == b"hello"
+        assert ended(example) == ""
+
+
+def test_stack_custom_layer() -> None:
+    with started("stack_custom_layer.py", "127.0.0.1:0") as example:
+        with connect(line(example)) as client:
+            client.sendall(b"and now an echo")
+            client.shutdown(socket.SHUT_WR)
+            assert client.makefile("rb").read() == b"hello, 127.0.0.1\nand now an echo"
+        assert ended(example) == ""
+
+
+def test_proxies_and_a_forward_through_one() -> None:
+    with (
+        echo_server() as echo,
+        started("proxy_socks5_auth.py", "127.0.0.1:0", "john", "secret") as proxy,
+    ):
+        found = ADDRESS.search(line(proxy))
+        assert found
+        way = f"socks5h://john:secret@{found[0]}"
+        with (
+            started("stack_forward.py", "127.0.0.1:0", f"127.0.0.1:{echo}") as direct,
+            started("stack_forward.py", "127.0.0.1:0", f"127.0.0.1:{echo}", way) as through,
+        ):
+            for example in (direct, through):
+                with connect(line(example)) as client:
+                    client.sendall(b"hello")
+                    assert client.recv(100) == b"hello"
+                assert ended(example) == ""
+        assert ended(proxy) == ""
+
+
+def test_proxy_connect_policy() -> None:
+    with started("proxy_connect_policy.py", "127.0.0.1:0", "allowed.example") as example:
+        address = line(example)
+        for target, status in [("other.example:443", b"403"), ("allowed.example:80", b"403")]:
+            with connect(address) as client:
+                client.sendall(f"CONNECT {target} HTTP/1.1\r\n\r\n".encode())
+                assert client.makefile("rb").readline().split()[1] == status
+        assert ended(example) == ""
+
+
+def test_stack_tls_terminator(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    certificate, key = authority.issue("localhost", "DNS:localhost,IP:127.0.0.1")
+    with (
+        echo_server() as echo,
+        started(
+            "stack_tls_terminator.py",
+            "127.0.0.1:0",
+            f"127.0.0.1:{echo}",
+            str(certificate),
+            str(key),
+        ) as example,
+    ):
+        with (
+            connect(line(example)) as plain,
+            authority.client().wrap_socket(plain, server_hostname="localhost") as client,
+        ):
+            client.sendall(b"hello")
+            assert client.recv(100) == b"hello"
+            assert line(example) == "TLSv1.3, asked for localhost"
+        assert ended(example) == ""
 
 
 def test_every_example_is_run_and_fits_on_a_page() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from qanat.stack.courier import Courier, Ended, EngineRefused, courier
-from qanat.stack.relay import RelayReport, relay
+from qanat.stack.relaying import RelayReport, relay
 from tests.stack.pairs import ends, tcp_pair, tcp_sockets
 from tests.support.wait import wait_until_async
 

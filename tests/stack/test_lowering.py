@@ -18,7 +18,7 @@ from qanat.stack.address import Address
 from qanat.stack.bridge import Bridge
 from qanat.stack.courier import EngineRefused, courier
 from qanat.stack.facts import Accepted, Client, Listener, Peer, Rates, Target, User
-from qanat.stack.relay import Relay, RelayReport, relay
+from qanat.stack.relaying import Relay, RelayReport, relay
 from qanat.stack.stream.memory import memory_pipe
 from tests.stack.pairs import Ends, ends, tcp_pair, tcp_sockets
 from tests.support.wait import wait_until_async

@@ -31,7 +31,8 @@ Address = tuple[str, int]
 
 
 class RelayProcess:
-    """``qanat relay`` (or another ``command`` that serves) with its streams and its log in files. Leaving kills what still runs.
+    """``qanat relay``, or another ``command`` that serves, with its streams and its log in files.
+    Leaving kills what still runs.
 
     ``before`` are words in front of the command, as of ``ip netns exec`` or ``unshare``.
     """

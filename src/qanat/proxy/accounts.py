@@ -16,7 +16,7 @@ from qanat.stack.connect.target import Connector, ConnectTo
 from qanat.stack.courier import courier
 from qanat.stack.errors import ConnectError
 from qanat.stack.facts import Rates, User
-from qanat.stack.relay import RelayReport
+from qanat.stack.relaying import RelayReport
 from qanat.stack.service import Service
 from qanat.stack.stream.base import Stream
 

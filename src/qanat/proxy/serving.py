@@ -40,7 +40,7 @@ from qanat.stack.bridge import Bridge
 from qanat.stack.courier import Courier, courier
 from qanat.stack.extensions import Extensions
 from qanat.stack.facts import Client, Listener, Peer, Target, User
-from qanat.stack.relay import RelayReport
+from qanat.stack.relaying import RelayReport
 from qanat.stack.server import Listening, Server, open_server
 from qanat.stack.service import Service
 

@@ -45,7 +45,7 @@ from qanat.stack.errors import (
     answer_to,
 )
 from qanat.stack.facts import Listener, Peer, Target, User
-from qanat.stack.relay import Relay
+from qanat.stack.relaying import Relay
 from qanat.stack.service import Service
 from qanat.stack.stream.base import Stream
 from qanat.stack.stream.sockets import TcpStream

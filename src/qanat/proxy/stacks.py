@@ -25,7 +25,7 @@ from qanat.stack.connect.tcp import TcpConnector
 from qanat.stack.connect.via import ViaProxy
 from qanat.stack.courier import Courier
 from qanat.stack.layers.engine_tls import EngineTls
-from qanat.stack.relay import Relay, RelayReport
+from qanat.stack.relaying import Relay, RelayReport
 from qanat.stack.service import Service, stack
 from qanat.stack.stream.base import Stream
 

@@ -11,7 +11,7 @@ from qanat.stack.bridge import Bridge
 from qanat.stack.connect.target import Connector, ConnectTo
 from qanat.stack.errors import ConnectError
 from qanat.stack.facts import Target
-from qanat.stack.relay import Relay, RelayReport
+from qanat.stack.relaying import Relay, RelayReport
 from qanat.stack.service import Service
 from qanat.stack.stream.base import Stream
 

@@ -23,7 +23,7 @@ from qanat.stack.errors import (
     StreamBroken,
     TlsError,
 )
-from qanat.stack.relay import relay
+from qanat.stack.relaying import relay
 from qanat.stack.stream.engine import EngineStream, shake_as_client, shake_as_server
 from qanat.stack.stream.sockets import TcpStream
 from tests.stack.pairs import tcp_pair

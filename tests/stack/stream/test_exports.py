@@ -26,7 +26,7 @@ def test_other_names_do_not_exist() -> None:
 def test_a_stream_over_a_socket_waits_for_no_engine_and_no_configuration() -> None:
     code = (
         "import sys; from qanat.stack.stream import TcpStream, memory_pipe\n"
-        "from qanat.stack.relay import relay\n"
+        "from qanat.stack.relaying import relay\n"
         "print(*sys.modules)"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -47,7 +47,7 @@ from qanat.stack.errors import (
 )
 from qanat.stack.extensions import Extensions
 from qanat.stack.facts import Target, User
-from qanat.stack.relay import Relay
+from qanat.stack.relaying import Relay
 from qanat.stack.service import Service
 from qanat.stack.stream.base import Stream
 from qanat.stack.stream.sockets import SocketStream

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 from qanat.errors import QanatError
 from qanat.stack.facts import Client, Listener, Peer, Target, Tls, User
-from qanat.stack.relay import RelayReport
+from qanat.stack.relaying import RelayReport
 from qanat.stack.service import Service
 from qanat.stack.stream.base import Stream
 

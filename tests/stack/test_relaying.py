@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from qanat.stack.errors import StreamBroken
-from qanat.stack.relay import RelayReport, relay
+from qanat.stack.relaying import RelayReport, relay
 from qanat.stack.stream.base import Stream
 from qanat.stack.stream.sockets import SocketStream
 
