@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from qanat.stack.codec.http1 import Chunks, Framing
-from qanat.stack.errors import IncompleteRead, PhaseTimeout
+from qanat.stack.errors import IncompleteRead, PhaseTimeout, StreamBroken
 from qanat.stack.stream.base import CHUNK, Stream
 
 __all__ = ["carry"]
@@ -55,10 +55,13 @@ async def carry(
 
 
 async def _read(source: Stream, most: int, idle: float | None) -> bytes:
-    if idle is None:
-        return await source.read(most)
     try:
+        if idle is None:
+            return await source.read(most)
         async with asyncio.timeout(idle):
             return await source.read(most)
+    except StreamBroken as error:
+        # Told apart from a sink that takes no more.
+        raise IncompleteRead("a body was cut short by a reset") from error
     except TimeoutError as error:
-        raise PhaseTimeout("body", idle) from error
+        raise PhaseTimeout("body", idle or 0.0) from error

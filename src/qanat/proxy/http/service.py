@@ -286,6 +286,9 @@ class _Client:
             async with asyncio.timeout(_LAST_WORD_SECONDS):
                 await self._stream.write(text)
                 await self._stream.write_eof()
+                if not isinstance(error, StackError):
+                    # Our own mistake resets the connection: not before this was read.
+                    await self._stream.aclose()
 
 
 class _Exchange:
@@ -356,8 +359,8 @@ class _Exchange:
                 self._framing,
                 idle=self._client._proxy.idle_timeout,
             )
-        except RemoteProtocolError:
-            # The server must not take for whole what is not.
+        except (IncompleteRead, PhaseTimeout, RemoteProtocolError):
+            # The server must not take for whole what is not, nor wait for what never comes.
             self._upstream.abort()
             raise
 

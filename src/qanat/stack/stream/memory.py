@@ -14,7 +14,7 @@ from typing import Self
 
 from qanat.stack.address import Address
 from qanat.stack.connect.target import ConnectTo
-from qanat.stack.errors import ConnectError, LocalProtocolError, StreamBroken
+from qanat.stack.errors import ConnectError, LocalProtocolError, StackError, StreamBroken
 from qanat.stack.extensions import Extensions
 from qanat.stack.facts import Listener, Peer
 from qanat.stack.service import Service
@@ -198,7 +198,9 @@ class MemoryNetwork:
             await service(stream)
         except Exception as error:
             self.errors.append(error)
-            stream.abort()
+            # As a server does it: what was told on purpose ends in order.
+            if not isinstance(error, StackError):
+                stream.abort()
         finally:
             await stream.aclose()
 
