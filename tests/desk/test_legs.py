@@ -121,10 +121,10 @@ def test_python_waits_until_the_peer_has_read(held: Held) -> None:
         count = held.desk.write(leg, memoryview(data)[taken:])
         assert count <= QUEUE
         taken += count
-        if count == 0:
+        # The worker may empty the queue between the two, as long as the kernel takes more.
+        if count == 0 and not held.desk.drained(leg):
             break
     assert 0 < taken < len(data)
-    assert not held.desk.drained(leg)
     got: list[bytes] = []
     reader = threading.Thread(target=lambda: got.append(read_all(peer)))
     reader.start()

@@ -3,9 +3,12 @@ is seen from outside."""
 
 from __future__ import annotations
 
+import http.client
 import http.server
+import shutil
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -120,7 +123,7 @@ def test_users_and_wrong_passwords(tmp_path: Path, site: str, form: str) -> None
     users = tmp_path / "users"
     for name in ("alice", "bob"):
         made = subprocess.run(
-            ["qanat", "proxy", "passwd", str(users), name],
+            [sys.executable, "-m", "qanat", "proxy", "passwd", str(users), name],
             input=f"{name}'s secret\n",
             text=True,
             capture_output=True,
@@ -144,6 +147,42 @@ def test_users_and_wrong_passwords(tmp_path: Path, site: str, form: str) -> None
         assert "GET /" not in denied[1]
         wait_until(lambda: bool(process.ended(user="alice")), what="the line of the user's flow")
         assert "secret" not in process.log.read_text()
+
+
+BROWSERS = ("chromium-headless-shell", "chromium")
+
+
+@pytest.mark.skipif(not any(map(shutil.which, BROWSERS)), reason="there is no browser")
+@pytest.mark.parametrize("kind", ["http", "https", "socks4", "socks5"])
+def test_a_browser_by_every_kind_of_proxy(tmp_path: Path, site: str, kind: str) -> None:
+    certificate, key = Authority(tmp_path).issue("localhost", "DNS:localhost,IP:127.0.0.1")
+    words = ("--mixed", "127.0.0.1:0", "--tls", f"{certificate},{key}")
+    with proxy(tmp_path, *words) as process:
+        process.ready()
+        browser = next(filter(None, map(shutil.which, BROWSERS)))
+        shown = subprocess.run(
+            [
+                browser,
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-background-networking",
+                "--ignore-certificate-errors",
+                f"--user-data-dir={tmp_path / 'profile'}",
+                f"--proxy-server={kind}://{address(process)}",
+                # It would not ask a proxy for this machine.
+                "--proxy-bypass-list=<-loopback>",
+                "--dump-dom",
+                f"{site}/in-a-browser",
+            ],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert "GET /in-a-browser" in shown.stdout, shown.stderr
+        target = site.removeprefix("http://")
+        wait_until(lambda: bool(process.ended(target=target)), what="the line of its flow")
 
 
 def test_what_can_not_be_reached_is_told(tmp_path: Path) -> None:
@@ -183,7 +222,9 @@ def test_a_reload_changes_users_and_rules_and_loses_nobody(tmp_path: Path, site:
             assert process.ask("/reload", method="POST")["changed"] == ["rules"]
             assert "HTTP/1.1 403" in curl(f"http://{where}", site, "-i")[1]
             tunnel.sendall(b"GET /still HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert b"GET /still" in tunnel.recv(4096)
+            answer = http.client.HTTPResponse(tunnel)
+            answer.begin()
+            assert answer.read() == b"GET /still"
             file.write_text('mixed = "127.0.0.1:0"\nrules = ["nonsense"]\n')
             with pytest.raises(AssertionError, match="nonsense"):
                 process.ask("/reload", method="POST")
@@ -197,7 +238,7 @@ def test_limits_of_a_user(tmp_path: Path, site: str) -> None:
     port = int(site.rpartition(":")[2])
     users = tmp_path / "users"
     subprocess.run(
-        ["qanat", "proxy", "passwd", str(users), "alice"],
+        [sys.executable, "-m", "qanat", "proxy", "passwd", str(users), "alice"],
         input="secret\n",
         text=True,
         capture_output=True,
@@ -259,9 +300,9 @@ def test_a_stack_of_ones_own(tmp_path: Path) -> None:
 )
 def test_mistakes_have_no_traceback(tmp_path: Path, words: tuple[str, ...], said: str) -> None:
     done = subprocess.run(
-        ["qanat", "proxy", *words, "--control", "off"]
+        [sys.executable, "-m", "qanat", "proxy", *words, "--control", "off"]
         if words != ("passwrd",)
-        else ["qanat", "proxy", *words],
+        else [sys.executable, "-m", "qanat", "proxy", *words],
         capture_output=True,
         text=True,
         cwd=tmp_path,
