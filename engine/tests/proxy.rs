@@ -6,6 +6,7 @@ mod support;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::time::{Duration, Instant};
 
 use _engine::plan::{AcceptProxy, EndpointPlan, LimitsPlan, ProxyProtocolPlan, UdpPlan};
 use _engine::transport::proxy::{Addresses, Kind, binary, line, parse_binary};
@@ -189,6 +190,60 @@ fn an_optional_header_may_be_left_out() {
     hear(&mut silent, "220 welcome");
     say(&mut silent, "EHLO");
     hear(&mut server, "EHLO");
+    // So is one that ends before it has said enough to tell.
+    let mut brief = connect(&bound);
+    say(&mut brief, "PRO");
+    end_writing(&brief);
+    let (mut server, _) = listener.accept().unwrap();
+    assert_eq!(heard(&mut server), b"PRO");
+    // A header that was begun has to come whole.
+    for begun in [
+        &b"PROXY TCP4 192"[..],
+        &binary(&addresses(), Kind::Stream, b"")[..20],
+    ] {
+        let mut client = connect(&bound);
+        client.write_all(begun).unwrap();
+        is_reset(&mut client);
+    }
+}
+
+#[test]
+fn header_and_first_words_go_out_as_one_segment_and_are_counted_apart() {
+    let relay = Relay::new();
+    let (listener, addr) = target();
+    let bound = relay.serve(with_proxy(addr, AcceptProxy::Required, 2));
+    let header = binary(&addresses(), Kind::Stream, b"");
+    let mut bytes = header.clone();
+    bytes.extend(b"first words");
+    let mut client = connect(&bound);
+    client.write_all(&bytes).unwrap();
+    let (mut server, _) = listener.accept().unwrap();
+    let mut seen = [0; 1024];
+    let count = server.read(&mut seen).unwrap();
+    assert_eq!(seen[..count], bytes);
+    end_writing(&client);
+    end_writing(&server);
+    assert_eq!(relay.event("ended")["bytes_up"], 11);
+}
+
+/// A rate that lets only a part of the first words pass.
+#[test]
+fn a_rate_holds_for_what_came_with_the_header() {
+    let relay = Relay::new();
+    let (listener, addr) = target();
+    let mut plan = with_proxy(addr, AcceptProxy::Required, 1);
+    plan.rates.flow_up = 20_000;
+    let bound = relay.serve(plan);
+    let words: Vec<u8> = (0..12_000_u32).map(|number| number as u8).collect();
+    let mut expected = line(&addresses());
+    expected.extend(&words);
+    let mut client = connect(&bound);
+    client.write_all(&expected).unwrap();
+    end_writing(&client);
+    let began = Instant::now();
+    let (mut server, _) = listener.accept().unwrap();
+    assert_eq!(heard(&mut server), expected);
+    assert!(began.elapsed() > Duration::from_millis(300));
 }
 
 #[test]

@@ -25,6 +25,29 @@ pub fn check_len(result: libc::ssize_t) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| io::Error::last_os_error())
 }
 
+/// Receives into `buf`; `None` when nothing is there now.
+pub fn recv(fd: &impl AsRawFd, buf: &mut [u8]) -> io::Result<Option<usize>> {
+    loop {
+        // SAFETY: the pointer and length describe `buf`.
+        let result = check_len(unsafe {
+            libc::recv(
+                fd.as_raw_fd(),
+                buf.as_mut_ptr().cast(),
+                buf.len(),
+                libc::MSG_DONTWAIT,
+            )
+        });
+        return match result {
+            Ok(count) => Ok(Some(count)),
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock => Ok(None),
+                io::ErrorKind::Interrupted => continue,
+                _ => Err(error),
+            },
+        };
+    }
+}
+
 /// Whether the process or the system has run out of descriptors or socket memory.
 pub fn is_exhausted(error: &io::Error) -> bool {
     matches!(

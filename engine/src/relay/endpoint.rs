@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::flow::counters::Counters;
 use crate::net::network::Networks;
-use crate::plan::{EndpointPlan, ProxyProtocolPlan, RemotePlan, TcpPlan, UdpPlan};
+use crate::plan::{AcceptProxy, EndpointPlan, ProxyProtocolPlan, RemotePlan, TcpPlan, UdpPlan};
 use crate::relay::health::pool::{self, Pool};
 use crate::relay::hook::Hook;
 use crate::relay::listener::Listener;
@@ -110,6 +110,10 @@ pub struct Route {
     pub hook: Option<Hook>,
     /// Whether flows take any of the optional steps (see `road`).
     pub has_steps: bool,
+    /// Whether clients must speak before anything is done for them.
+    pub hears_first: bool,
+    /// Whether nothing wraps the legs.
+    pub is_bare: bool,
     pub through: Through,
     pub resolver: Arc<Resolver>,
     pub tcp: TcpPlan,
@@ -179,6 +183,8 @@ impl Route {
         Ok(Arc::new(Self {
             listen,
             has_steps: has_steps(&plan),
+            hears_first: hears_first(&plan),
+            is_bare: plan.listen_transport.is_none() && plan.remote_transport.is_none(),
             targets,
             pools,
             routing,
@@ -218,6 +224,14 @@ fn has_steps(plan: &EndpointPlan) -> bool {
         || pool::is_of_interest(plan)
         || plan.routing.is_some()
         || plan.hook.is_some()
+}
+
+/// Whether a plan asks for what clients say first, before a remote is dialled.
+fn hears_first(plan: &EndpointPlan) -> bool {
+    plan.proxy.accept != AcceptProxy::Off
+        || plan.routing.is_some()
+        || plan.hook.as_ref().is_some_and(|hook| hook.first_bytes > 0)
+        || plan.listen_transport.is_some()
 }
 
 pub fn parse_addr(field: &'static str, text: &str) -> Result<SocketAddr, PlanError> {

@@ -1,5 +1,4 @@
-//! Listening to what a client says first, without taking any of it: whoever comes next finds it as
-//! it was.
+//! Listening to what a client says first: whoever reads next begins with it.
 
 use std::future::poll_fn;
 use std::task::Poll;
@@ -21,31 +20,28 @@ pub async fn overhear<T>(
     mut judge: impl FnMut(&[u8], bool) -> Option<T>,
 ) -> Result<T, Stop> {
     let mut patience = Sleep::new(&walk.worker, until);
-    let judged = poll_fn(|_| {
+    poll_fn(|_| {
         if client.is(ready::ERROR) {
             return Poll::Ready(Err(Stop::bare(Reason::ClientReset)));
         }
-        let ended = client.is(ready::HANGUP);
         let over = patience.is_due();
-        if over {
-            // What came before counts, although nothing more has come.
-            client.has_unread();
-        }
         let mut scratch = walk.worker.scratch.borrow_mut();
-        let seen = match client.peek(&mut scratch[..most]) {
-            Poll::Ready(Ok(count)) => &scratch[..count],
-            Poll::Ready(Err(_)) => return Poll::Ready(Err(Stop::bare(Reason::ClientReset))),
-            Poll::Pending => &[],
-        };
-        match judge(seen, ended || over || seen.len() == most) {
-            Some(judged) => Poll::Ready(Ok(judged)),
-            None => {
-                client.await_more();
-                Poll::Pending
+        loop {
+            let read = match client.gather(&mut scratch, most) {
+                Poll::Ready(Ok(came)) => Some(came),
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Stop::bare(Reason::ClientReset))),
+                Poll::Pending => None,
+            };
+            let early = client.early();
+            let seen = &early[..early.len().min(most)];
+            let last = read == Some(false) || over || seen.len() == most;
+            if let Some(judged) = judge(seen, last) {
+                return Poll::Ready(Ok(judged));
+            }
+            if read.is_none() {
+                return Poll::Pending;
             }
         }
     })
-    .await?;
-    client.has_unread();
-    Ok(judged)
+    .await
 }

@@ -1,23 +1,22 @@
 //! The steps of the PROXY protocol: who the client really is, and telling the target.
 
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::task::Poll;
 
 use super::access;
 use super::road::{Stop, Walk, write_all};
+use crate::flow::ending::Side;
 use crate::flow::reason::Reason;
 use crate::flow::table::{Announced, State};
+use crate::net::socket;
 use crate::plan::AcceptProxy;
-use crate::runtime::io::{Io, Read};
-use crate::runtime::{Sleep, ready};
+use crate::runtime::Sleep;
+use crate::runtime::io::Io;
 use crate::transport::proxy::{self, Addresses, Header, Kind, Start};
 
-/// A line of version 1 has at most so many bytes.
-const LINE: usize = 107;
-
-/// Takes the header off the client's connection. What follows it stays to be read.
+/// Takes the header off the client's connection. What follows it is read next.
 pub async fn accept(walk: &Walk, client: &Io) -> Result<(), Stop> {
     let route = &walk.flow.route;
     let required = match route.plan.proxy.accept {
@@ -39,8 +38,7 @@ pub async fn accept(walk: &Walk, client: &Io) -> Result<(), Stop> {
         .accept_proxy_timeout
         .map(|limit| walk.flow.started + limit);
     let mut deadline = Sleep::new(&walk.worker, until);
-    let mut reader = Reader::default();
-    let header = poll_fn(|_| match reader.poll(client) {
+    let header = poll_fn(|_| match look(walk, client) {
         Poll::Pending if deadline.is_due() => Poll::Ready(Err(Failed::Late)),
         other => other,
     })
@@ -55,12 +53,13 @@ pub async fn accept(walk: &Walk, client: &Io) -> Result<(), Stop> {
             access::admit_announced(walk)
         }
         Ok(None) if required => Err(refused("the first bytes are none".to_owned())),
-        // Nothing was said in time: then the other side speaks first.
-        Err(Failed::Late) if !required && reader.taken.is_empty() => {
-            client.has_unread();
+        Ok(None) => access::admit_announced(walk),
+        // Too little was said to be one: perhaps the other side speaks first.
+        Err(Failed::Late | Failed::Ended)
+            if !required && proxy::start(&client.early()) == Start::Unsure =>
+        {
             access::admit_announced(walk)
         }
-        Ok(None) => access::admit_announced(walk),
         Err(failed) => Err(refused(failed.text())),
     }
 }
@@ -74,7 +73,8 @@ fn refused(why: String) -> Stop {
 
 /// Tells the target who the client is, before anything else.
 pub async fn send(walk: &Walk, client: Option<&Io>, target: &Io) -> Result<(), Stop> {
-    let version = walk.flow.route.plan.proxy.send;
+    let route = &walk.flow.route;
+    let version = route.plan.proxy.send;
     if version == 0 {
         return Ok(());
     }
@@ -96,12 +96,43 @@ pub async fn send(walk: &Walk, client: Option<&Io>, target: &Io) -> Result<(), S
             .map_or(&[][..], |announced| &announced.tlvs);
         proxy::binary(&addresses, Kind::Stream, tlvs)
     };
-    write_all(target, &bytes).await.map_err(|error| {
+    let taken = match client {
+        Some(client) if route.is_bare => send_with_early(walk, client, target, &bytes),
+        _ => Ok(0),
+    };
+    let sent = match taken {
+        Ok(taken) => write_all(target, &bytes[taken..]).await,
+        Err(error) => Err(error),
+    };
+    // What the client says next is not the first segment any more, and shall not wait either.
+    let _ = socket::nodelay(target);
+    sent.map_err(|error| {
         Stop::new(
             Reason::TargetReset,
             format!("the target took no PROXY protocol header: {error}"),
         )
     })
+}
+
+/// Sends the header and what the client has said already as one segment. How much of the header was
+/// sent.
+fn send_with_early(walk: &Walk, client: &Io, target: &Io, header: &[u8]) -> io::Result<usize> {
+    let Walk { worker, flow, .. } = walk;
+    let sent = {
+        let early = client.early();
+        let count = early.len().min(flow.allowance(worker, Side::Client));
+        match target.write_vectored(&[IoSlice::new(header), IoSlice::new(&early[..count])]) {
+            Poll::Pending => 0,
+            Poll::Ready(sent) => sent?,
+        }
+    };
+    if sent > header.len() {
+        let moved = sent - header.len();
+        client.consume(moved);
+        flow.spend(worker, Side::Client, moved);
+        flow.moved_up(moved, worker.now());
+    }
+    Ok(sent.min(header.len()))
 }
 
 /// The all-zero address of the same family.
@@ -132,77 +163,37 @@ impl Failed {
     }
 }
 
-/// Reads a header that may come byte by byte, and not one byte more.
-#[derive(Default)]
-struct Reader {
-    /// Bytes of a version 2 header that were taken off the socket.
-    taken: Vec<u8>,
-    size: Option<usize>,
-}
+/// A first read takes so much: a header, and often all that the client says with it.
+const FIRST: usize = 4096;
 
-impl Reader {
-    /// `None` when the first bytes are no header.
-    fn poll(&mut self, client: &Io) -> Poll<Result<Option<Header>, Failed>> {
-        if let Some(size) = self.size {
-            return self.take(client, size).map(|taken| {
-                taken?;
-                proxy::parse_binary(&self.taken)
-                    .map(Some)
-                    .map_err(Failed::Wrong)
-            });
-        }
-        let mut seen = [0; LINE];
-        let last = client.is(ready::HANGUP | ready::ERROR);
-        let count = match client.peek(&mut seen) {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(Err(error)) => return Poll::Ready(Err(Failed::Io(error))),
-            Poll::Ready(Ok(0)) => return Poll::Ready(Err(Failed::Ended)),
-            Poll::Ready(Ok(count)) => count,
-        };
-        let seen = &seen[..count];
-        match proxy::start(seen) {
-            Start::Other => Poll::Ready(Ok(None)),
-            Start::Binary(size) => {
-                self.size = Some(size);
-                self.poll(client)
-            }
-            Start::Line => match proxy::line_end(seen) {
-                Err(why) => Poll::Ready(Err(Failed::Wrong(why))),
-                Ok(None) => Self::more(client, last),
-                // The whole line is there.
-                Ok(Some(size)) => self.take(client, size).map(|taken| {
-                    taken?;
-                    proxy::parse_line(&self.taken)
-                        .map(Some)
-                        .map_err(Failed::Wrong)
-                }),
+/// Takes a header off what was read early, which may come byte by byte. `None` when the first bytes
+/// are no header.
+fn look(walk: &Walk, client: &Io) -> Poll<Result<Option<Header>, Failed>> {
+    let mut scratch = walk.worker.scratch.borrow_mut();
+    let mut most = FIRST;
+    loop {
+        let (size, parse): (_, fn(&[u8]) -> _) = match proxy::start(&client.early()) {
+            Start::Unsure => (None, proxy::parse_line),
+            Start::Other => return Poll::Ready(Ok(None)),
+            Start::Binary(size) => (Some(size), proxy::parse_binary),
+            Start::Line => match proxy::line_end(&client.early()) {
+                Ok(size) => (size, proxy::parse_line),
+                Err(why) => return Poll::Ready(Err(Failed::Wrong(why))),
             },
-            Start::Unsure => Self::more(client, last),
-        }
-    }
-
-    fn more(client: &Io, last: bool) -> Poll<Result<Option<Header>, Failed>> {
-        if last {
-            return Poll::Ready(Err(Failed::Ended));
-        }
-        client.await_more();
-        Poll::Pending
-    }
-
-    /// Takes up to `size` bytes in all off the socket.
-    fn take(&mut self, client: &Io, size: usize) -> Poll<Result<(), Failed>> {
-        let mut chunk = [0; 4096];
-        while self.taken.len() < size {
-            let wanted = (size - self.taken.len()).min(chunk.len());
-            match client.read(&mut chunk[..wanted]) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(Failed::Io(error))),
-                Poll::Ready(Ok(Read::End)) => return Poll::Ready(Err(Failed::Ended)),
-                Poll::Ready(Ok(Read::Some(count, _))) => {
-                    self.taken.extend_from_slice(&chunk[..count]);
-                }
+        };
+        if let Some(size) = size {
+            let header = client.early().get(..size).map(parse);
+            if let Some(header) = header {
+                client.consume(size);
+                return Poll::Ready(header.map(Some).map_err(Failed::Wrong));
             }
+            most = most.max(size);
         }
-        Poll::Ready(Ok(()))
+        match client.gather(&mut scratch, most) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Ok(true)) => {}
+            Poll::Ready(Ok(false)) => return Poll::Ready(Err(Failed::Ended)),
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(Failed::Io(error))),
+        }
     }
 }

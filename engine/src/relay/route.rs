@@ -1,5 +1,4 @@
-//! Where a flow goes by what its client says first. Nothing is taken from the connection: whoever
-//! comes next finds it as it was.
+//! Where a flow goes by what its client says first. Whoever reads next begins with it.
 
 use super::endpoint::PlanError;
 use super::overhear::overhear;

@@ -1,6 +1,7 @@
 //! The life of a TCP flow: admitted, dialled, pumped, ended with a reason.
 
 use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
@@ -24,6 +25,8 @@ use crate::net::socket;
 use crate::runtime::io::Io;
 use crate::runtime::{Owner, Sleep, TaskId, Worker, ready};
 
+/// What is asked of a client's socket at once when its first bytes matter.
+const FIRST: usize = 4096;
 /// How long a leg that is to be reset may take to deliver what it was given.
 const FLUSH_LIMIT: Duration = Duration::from_secs(10);
 const FLUSH_FIRST_LOOK: Duration = Duration::from_millis(2);
@@ -193,11 +196,14 @@ impl Life {
         let Stage::Accepted(fd) = std::mem::replace(&mut self.stage, Stage::Ended) else {
             return Stage::Ended;
         };
-        let client = match Io::new(&self.worker, fd, self.task) {
+        let route = &self.flow.route;
+        let client = match open(&self.worker, fd, self.task, route.hears_first) {
             Ok(client) => client,
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                return self.end(Reason::ClientReset, None);
+            }
             Err(error) => return self.end(Reason::Error, Some(&error.to_string())),
         };
-        let route = &self.flow.route;
         if route.has_steps {
             let walk = Walk {
                 worker: Rc::clone(&self.worker),
@@ -385,6 +391,19 @@ impl Life {
         worker.shared.loads[worker.index].set(worker.table.len());
         Stage::Ended
     }
+}
+
+/// The client's leg. What has come with it is often already there: taken before the socket is
+/// watched, it makes no event.
+fn open(worker: &Rc<Worker>, fd: Fd, task: TaskId, hears_first: bool) -> io::Result<Io> {
+    if !hears_first {
+        return Io::new(worker, fd, task);
+    }
+    let mut scratch = worker.scratch.borrow_mut();
+    let count = socket::recv(&fd, &mut scratch[..FIRST])?.unwrap_or(0);
+    let client = Io::new(worker, fd, task)?;
+    client.add_early(&scratch[..count]);
+    Ok(client)
 }
 
 impl Drop for Life {

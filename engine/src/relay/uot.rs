@@ -208,18 +208,9 @@ impl Exchange<'_> {
             if !self.socket.is(ready::READ) {
                 return false;
             }
-            // SAFETY: the pointer and length describe `scratch`.
-            let received = socket::check_len(unsafe {
-                libc::recv(
-                    self.socket.as_raw_fd(),
-                    scratch.as_mut_ptr().cast(),
-                    scratch.len(),
-                    libc::MSG_DONTWAIT,
-                )
-            });
-            let count = match received {
-                Ok(count) => count,
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+            let count = match socket::recv(&self.socket, &mut scratch) {
+                Ok(Some(count)) => count,
+                Ok(None) => {
                     self.socket.clear(ready::READ);
                     return false;
                 }

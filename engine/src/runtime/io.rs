@@ -1,6 +1,6 @@
 //! A stream socket of a task: reads and writes that know when they would block.
 
-use std::cell::Cell;
+use std::cell::{Cell, Ref, RefCell};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
@@ -18,6 +18,14 @@ pub struct Io {
     watch: WatchId,
     worker: Rc<Worker>,
     doomed: Cell<bool>,
+    /// Read by somebody who looked, and not yet consumed: the next read begins with it.
+    early: RefCell<Option<Box<Early>>>,
+}
+
+/// Never empty: flows that rest hold no buffer.
+struct Early {
+    bytes: Vec<u8>,
+    consumed: usize,
 }
 
 /// What a read gave.
@@ -39,11 +47,17 @@ impl Io {
             watch,
             worker: Rc::clone(worker),
             doomed: Cell::new(false),
+            early: RefCell::new(None),
         })
     }
 
+    /// Of the socket, and of bytes that were read from it early.
     pub fn readiness(&self) -> u8 {
-        self.worker.reactor.readiness(self.watch)
+        let early = match *self.early.borrow() {
+            None => 0,
+            Some(_) => ready::READ,
+        };
+        self.worker.reactor.readiness(self.watch) | early
     }
 
     pub fn is(&self, bits: u8) -> bool {
@@ -55,13 +69,15 @@ impl Io {
         self.worker.reactor.set(self.watch, bits);
     }
 
-    /// The socket alone, watched by nobody.
+    /// The socket alone, watched by nobody. Nothing was read from it early.
     pub fn into_fd(self) -> Fd {
+        debug_assert!(self.early.borrow().is_none());
         self.worker.reactor.unwatch(self.fd.as_raw_fd(), self.watch);
         let this = std::mem::ManuallyDrop::new(self);
         // SAFETY: what is read out is not used or dropped through `this` any more.
         unsafe {
             drop(std::ptr::read(&raw const this.worker));
+            drop(std::ptr::read(&raw const this.early));
             std::ptr::read(&raw const this.fd)
         }
     }
@@ -72,78 +88,101 @@ impl Io {
 
     /// Reads into `buf`. `Pending` means that the task is called when there is more.
     pub fn read(&self, buf: &mut [u8]) -> Poll<io::Result<Read>> {
-        let before = self.readiness();
+        if self.early.borrow().is_some() {
+            return Poll::Ready(Ok(Read::Some(self.consume_into(buf), false)));
+        }
+        self.read_socket(buf)
+    }
+
+    fn read_socket(&self, buf: &mut [u8]) -> Poll<io::Result<Read>> {
+        let before = self.worker.reactor.readiness(self.watch);
         if before & ready::READ == 0 {
             return Poll::Pending;
         }
-        loop {
-            // SAFETY: the pointer and length describe `buf`.
-            let result = socket::check_len(unsafe {
-                libc::recv(self.fd.as_raw_fd(), buf.as_mut_ptr().cast(), buf.len(), 0)
-            });
-            return match result {
-                Ok(0) => Poll::Ready(Ok(Read::End)),
-                Ok(count) => {
-                    // A short read emptied the socket: what comes later is a new event. After a
-                    // hangup nothing comes later, so the end is already known.
-                    let short = count < buf.len() && before & ready::URGENT == 0;
-                    let mut last = false;
-                    if short {
-                        last = before & (ready::HANGUP | ready::ERROR) == ready::HANGUP;
-                        if before & (ready::HANGUP | ready::ERROR) == 0 {
-                            self.clear(ready::READ);
-                        }
+        match socket::recv(&self.fd, buf) {
+            Ok(Some(0)) => Poll::Ready(Ok(Read::End)),
+            Ok(Some(count)) => {
+                // A short read emptied the socket: what comes later is a new event. After a
+                // hangup nothing comes later, so the end is already known.
+                let short = count < buf.len() && before & ready::URGENT == 0;
+                let mut last = false;
+                if short {
+                    last = before & (ready::HANGUP | ready::ERROR) == ready::HANGUP;
+                    if before & (ready::HANGUP | ready::ERROR) == 0 {
+                        self.clear(ready::READ);
                     }
-                    Poll::Ready(Ok(Read::Some(count, last)))
                 }
-                Err(error) => match error.kind() {
-                    io::ErrorKind::WouldBlock => {
-                        self.clear(ready::READ | ready::URGENT);
-                        Poll::Pending
-                    }
-                    io::ErrorKind::Interrupted => continue,
-                    _ => Poll::Ready(Err(error)),
-                },
-            };
+                Poll::Ready(Ok(Read::Some(count, last)))
+            }
+            Ok(None) => {
+                self.clear(ready::READ | ready::URGENT);
+                Poll::Pending
+            }
+            Err(error) => Poll::Ready(Err(error)),
         }
     }
 
-    /// Looks at what has arrived without taking it. `Pending` when nothing has.
-    pub fn peek(&self, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        if !self.is(ready::READ) {
-            return Poll::Pending;
+    /// What was read early and not consumed.
+    pub fn early(&self) -> Ref<'_, [u8]> {
+        Ref::map(self.early.borrow(), |early| match early {
+            None => &[][..],
+            Some(early) => &early.bytes[early.consumed..],
+        })
+    }
+
+    /// Has the next read begin with these bytes, behind those that were read early before.
+    pub fn add_early(&self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
         }
-        loop {
-            // SAFETY: the pointer and length describe `buf`.
-            let result = socket::check_len(unsafe {
-                libc::recv(
-                    self.fd.as_raw_fd(),
-                    buf.as_mut_ptr().cast(),
-                    buf.len(),
-                    libc::MSG_PEEK,
-                )
-            });
-            return match result {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.clear(ready::READ);
-                    Poll::Pending
+        match &mut *self.early.borrow_mut() {
+            Some(early) => early.bytes.extend_from_slice(bytes),
+            none => {
+                *none = Some(Box::new(Early {
+                    bytes: bytes.to_vec(),
+                    consumed: 0,
+                }));
+            }
+        }
+    }
+
+    /// Reads early, through `scratch`, until there are `most` bytes. Whether some came; not so at
+    /// the end of the stream. `Pending` when nothing new is there.
+    pub fn gather(&self, scratch: &mut [u8], most: usize) -> Poll<io::Result<bool>> {
+        let room = most.saturating_sub(self.early().len()).min(scratch.len());
+        if room == 0 {
+            return Poll::Ready(Ok(true));
+        }
+        self.read_socket(&mut scratch[..room])
+            .map_ok(|read| match read {
+                Read::End => false,
+                Read::Some(count, _) => {
+                    self.add_early(&scratch[..count]);
+                    true
                 }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                other => Poll::Ready(other),
-            };
+            })
+    }
+
+    /// The first bytes of those that were read early are done with.
+    pub fn consume(&self, count: usize) {
+        let mut held = self.early.borrow_mut();
+        if let Some(early) = &mut *held {
+            early.consumed += count;
+            if early.consumed >= early.bytes.len() {
+                *held = None;
+            }
         }
     }
 
-    /// After a peek that showed too little: until more arrives, there is nothing to read.
-    pub fn await_more(&self) {
-        if !self.is(ready::HANGUP | ready::ERROR) {
-            self.clear(ready::READ);
-        }
-    }
-
-    /// What was only peeked at is still there to be read.
-    pub fn has_unread(&self) {
-        self.worker.reactor.set(self.watch, ready::READ);
+    fn consume_into(&self, buf: &mut [u8]) -> usize {
+        let count = {
+            let early = self.early();
+            let count = early.len().min(buf.len());
+            buf[..count].copy_from_slice(&early[..count]);
+            count
+        };
+        self.consume(count);
+        count
     }
 
     /// Writes some of `buf`; fewer bytes than asked means that the socket is full.
