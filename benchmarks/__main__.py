@@ -22,6 +22,7 @@ from benchmarks import (
     pingpong,
     proxy_protocol,
     python_relay,
+    rates,
     report,
     server_name,
     start_up,
@@ -58,6 +59,7 @@ QUESTIONS: dict[str, Question] = {
         start_up,
         footprint,
         health_checks,
+        rates,
     )
 }
 RESULTS = generator.ROOT / "benchmarks" / "results" / "latest.json"

@@ -387,7 +387,7 @@ class Qanat:
     name: str = "qanat"
     certificate: Certificate | None = None
     """To terminate TLS with."""
-    network: Mapping[str, bool] = field(default_factory=dict)
+    network: Mapping[str, bool | int] = field(default_factory=dict)
     """More keys of every endpoint's ``network``."""
     transports: Mapping[str, str] = field(default_factory=dict)
     """``listen_transport`` and ``remote_transport`` of every endpoint."""
