@@ -7,6 +7,7 @@ import json
 import os
 import select
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any, TypeVar
@@ -31,10 +32,14 @@ class Held:
         self.endpoint = self.desk.endpoint("proxy", "127.0.0.1:1080")
         self._heard: list[tuple[int, str, str]] = []
         self._sockets: list[socket.socket] = []
+        self._closed = False
+        self._closing = threading.Lock()
 
     def close(self) -> None:
         self.desk.shutdown()
         self.engine.shutdown()
+        with self._closing:
+            self._closed = True
         for sock in self._sockets:
             sock.close()
 
@@ -45,8 +50,12 @@ class Held:
         return ends
 
     def keep(self, sock: _Socket) -> _Socket:
-        """To be closed with the desk at the latest."""
-        self._sockets.append(sock)
+        """To be closed with the desk at the latest; a thread may come with it later."""
+        with self._closing:
+            if not self._closed:
+                self._sockets.append(sock)
+                return sock
+        sock.close()
         return sock
 
     def hear(self, handle: int, kind: str) -> Any:

@@ -52,6 +52,8 @@ struct Lane {
     carry: Carry,
     score: u8,
     may_splice: bool,
+    /// Whether the last splice to the receiving socket stopped early.
+    cut_short: bool,
     delay: Delay,
 }
 
@@ -132,6 +134,7 @@ impl Lane {
             carry: Carry::Nothing,
             score: 0,
             may_splice: true,
+            cut_short: false,
             // The client's socket inherits it from the listener.
             delay: match from {
                 Side::Client => Delay::AfterFirst,
@@ -369,7 +372,8 @@ impl Lane {
                 Ok(count) => {
                     *left -= count;
                     self.track.moved(flow, count, worker.now());
-                    if *left > 0 {
+                    self.cut_short = *left > 0;
+                    if self.cut_short {
                         // Short: the socket is full.
                         dst.clear(ready::WRITE);
                     }
@@ -377,6 +381,9 @@ impl Lane {
                 Err(error) => match error.raw_os_error() {
                     Some(libc::EAGAIN) => dst.clear(ready::WRITE),
                     Some(libc::EINTR) => {}
+                    // A splice that meets a reset behind its first pages returns these and swallows
+                    // the error: what is left of it looks like an end.
+                    Some(libc::EPIPE) if self.cut_short => return Err(reset_by_peer()),
                     _ => return Err(error),
                 },
             }
