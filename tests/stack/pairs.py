@@ -11,7 +11,7 @@ from qanat.stack.stream.base import Stream
 from qanat.stack.stream.memory import memory_pipe
 from qanat.stack.stream.sockets import TcpStream, UnixStream
 
-__all__ = ["Ends", "ends", "tcp_pair", "unix_pair"]
+__all__ = ["Ends", "ends", "tcp_pair", "tcp_sockets", "unix_pair"]
 
 
 def tcp_sockets() -> tuple[socket.socket, socket.socket]:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from qanat.stack.address import Address
     from qanat.stack.bridge import Bridge
     from qanat.stack.bucket import Bucket
+    from qanat.stack.codec.client_hello import ClientHello
+    from qanat.stack.codec.proxy_protocol import ProxyHeader
     from qanat.stack.connect.guard import PRIVATE, Guard
     from qanat.stack.connect.happy_eyeballs import HappyEyeballs
     from qanat.stack.connect.pool import Pool
@@ -52,19 +54,30 @@ if TYPE_CHECKING:
     from qanat.stack.layers.engine_tls_connect import EngineTlsConnect
     from qanat.stack.layers.limit_conns import LimitConns, by_client
     from qanat.stack.layers.limit_rate import LimitRate
+    from qanat.stack.layers.proxy_protocol import ProxyProtocolAccept, ProxyProtocolSend
     from qanat.stack.layers.throttle import Throttle
     from qanat.stack.layers.timeout import Timeout
+    from qanat.stack.layers.tls_accept import TlsAccept
+    from qanat.stack.layers.tls_connect import TlsConnect
     from qanat.stack.leaves import FROM_EXT, Forward, Reject, discard, echo
+    from qanat.stack.peek import HTTP, SOCKS4, SOCKS5, SSH, TLS, Peek, Sign, SniRoute
     from qanat.stack.relaying import Relay, RelayReport, relay
     from qanat.stack.server import Server, ServerReport, open_server
     from qanat.stack.service import Layer, Service, describe, stack
     from qanat.stack.stream.base import Stream
     from qanat.stack.stream.memory import MemoryNetwork, memory_pipe
     from qanat.stack.stream.sockets import TcpStream, UnixStream
+    from qanat.stack.stream.tls import TlsStream
+    from qanat.stack.tls import TlsClientConfig, TlsServerConfig
 
 __all__ = [
     "FROM_EXT",
+    "HTTP",
     "PRIVATE",
+    "SOCKS4",
+    "SOCKS5",
+    "SSH",
+    "TLS",
     "Accepted",
     "AccessLog",
     "Address",
@@ -72,6 +85,7 @@ __all__ = [
     "Bridge",
     "Bucket",
     "Client",
+    "ClientHello",
     "ConcurrentUse",
     "ConnectError",
     "ConnectTo",
@@ -93,10 +107,14 @@ __all__ = [
     "Listener",
     "LocalProtocolError",
     "MemoryNetwork",
+    "Peek",
     "Peer",
     "PhaseTimeout",
     "Pool",
     "ProtocolError",
+    "ProxyHeader",
+    "ProxyProtocolAccept",
+    "ProxyProtocolSend",
     "Rates",
     "Reject",
     "Relay",
@@ -108,6 +126,8 @@ __all__ = [
     "ServerReport",
     "Service",
     "Shutdown",
+    "Sign",
+    "SniRoute",
     "StackError",
     "Stream",
     "StreamBroken",
@@ -117,7 +137,12 @@ __all__ = [
     "Throttle",
     "Timeout",
     "Tls",
+    "TlsAccept",
+    "TlsClientConfig",
+    "TlsConnect",
     "TlsError",
+    "TlsServerConfig",
+    "TlsStream",
     "UnixStream",
     "User",
     "ViaProxy",
@@ -136,6 +161,8 @@ _HOMES = {
     "address": ("Address",),
     "bridge": ("Bridge",),
     "bucket": ("Bucket",),
+    "codec.client_hello": ("ClientHello",),
+    "codec.proxy_protocol": ("ProxyHeader",),
     "connect.guard": (
         "PRIVATE",
         "Guard",
@@ -188,14 +215,30 @@ _HOMES = {
         "by_client",
     ),
     "layers.limit_rate": ("LimitRate",),
+    "layers.proxy_protocol": (
+        "ProxyProtocolAccept",
+        "ProxyProtocolSend",
+    ),
     "layers.throttle": ("Throttle",),
     "layers.timeout": ("Timeout",),
+    "layers.tls_accept": ("TlsAccept",),
+    "layers.tls_connect": ("TlsConnect",),
     "leaves": (
         "FROM_EXT",
         "Forward",
         "Reject",
         "discard",
         "echo",
+    ),
+    "peek": (
+        "HTTP",
+        "SOCKS4",
+        "SOCKS5",
+        "SSH",
+        "TLS",
+        "Peek",
+        "Sign",
+        "SniRoute",
     ),
     "relaying": (
         "Relay",
@@ -221,6 +264,11 @@ _HOMES = {
     "stream.sockets": (
         "TcpStream",
         "UnixStream",
+    ),
+    "stream.tls": ("TlsStream",),
+    "tls": (
+        "TlsClientConfig",
+        "TlsServerConfig",
     ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -180,7 +180,7 @@ class MemoryNetwork:
         if service is None:
             raise ConnectError(f"{address}: refused", kind="refused", target=str(address))
         ours, theirs = memory_pipe(self._capacity, self._chunk)
-        self._next_port += 1
+        self._next_port = self._next_port % 65535 + 1
         theirs.ext.insert(Peer(Address("192.0.2.1", self._next_port)))
         theirs.ext.insert(Listener(address))
         ours.ext.insert(Peer(address))
