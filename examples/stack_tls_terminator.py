@@ -6,7 +6,17 @@ python examples/stack_tls_terminator.py 127.0.0.1:8443 127.0.0.1:8080 cert.pem k
 import asyncio
 import sys
 
-from qanat.stack import Address, EngineTls, Forward, Stream, TcpConnector, Tls, open_server, stack
+from qanat.stack import (
+    Address,
+    Forward,
+    Stream,
+    TcpConnector,
+    Tls,
+    TlsAccept,
+    TlsServerConfig,
+    open_server,
+    stack,
+)
 
 
 async def main(listen: str, target: str, certificate: str, key: str) -> None:
@@ -17,8 +27,9 @@ async def main(listen: str, target: str, certificate: str, key: str) -> None:
         print(f"{facts.version}, asked for {facts.server_name}", flush=True)
         await forward(stream)
 
+    secure = TlsAccept(TlsServerConfig.from_files(certificate, key))
     async with open_server() as server:
-        listener = server.tcp(listen, stack(EngineTls(certificate, key), told))
+        listener = server.tcp(listen, stack(secure, told))
         print(f"TLS on {listener.address}", flush=True)
         await server.run()
 

@@ -263,6 +263,41 @@ def test_stack_tls_terminator(tmp_path: Path) -> None:
         assert ended(example) == ""
 
 
+def test_stack_sni_router(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    for name in ("one.test", "any.two.test"):
+        authority.issue(name, f"DNS:{name}")
+    keys = [
+        (str(tmp_path / f"{name}.crt"), str(tmp_path / f"{name}.key"))
+        for name in ("one.test", "any.two.test")
+    ]
+    with (
+        echo_server() as echo,
+        started("stack_tls_terminator.py", "127.0.0.1:0", f"127.0.0.1:{echo}", *keys[0]) as one,
+        started("stack_tls_terminator.py", "127.0.0.1:0", f"127.0.0.1:{echo}", *keys[1]) as two,
+        started(
+            "stack_sni_router.py",
+            "127.0.0.1:0",
+            f"one.test={line(one).split()[-1]}",
+            f"*.two.test={line(two).split()[-1]}",
+        ) as router,
+    ):
+        address = line(router).split()[-1]
+        for name in ("one.test", "any.two.test"):
+            with (
+                connect(address) as plain,
+                authority.client().wrap_socket(plain, server_hostname=name) as client,
+            ):
+                client.sendall(b"hello")
+                assert client.recv(100) == b"hello"
+        with connect(address) as plain, pytest.raises(OSError):
+            authority.client().wrap_socket(plain, server_hostname="three.test")
+        assert line(router) == "nobody serves three.test"
+        assert ended(router) == ""
+        assert ended(one) == "TLSv1.3, asked for one.test\n"
+        assert ended(two) == "TLSv1.3, asked for any.two.test\n"
+
+
 def test_every_example_is_run_and_fits_on_a_page() -> None:
     source = Path(__file__).read_text()
     for example in EXAMPLES.glob("*.py"):
