@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from qanat.stack.bridge import Bridge
     from qanat.stack.bucket import Bucket
     from qanat.stack.codec.client_hello import ClientHello
+    from qanat.stack.codec.http1 import RequestHead
     from qanat.stack.codec.proxy_protocol import ProxyHeader
     from qanat.stack.connect.guard import PRIVATE, Guard
     from qanat.stack.connect.happy_eyeballs import HappyEyeballs
@@ -60,6 +61,21 @@ if TYPE_CHECKING:
     from qanat.stack.layers.tls_accept import TlsAccept
     from qanat.stack.layers.tls_connect import TlsConnect
     from qanat.stack.leaves import FROM_EXT, Forward, Reject, discard, echo
+    from qanat.stack.match import (
+        Alpn,
+        Clients,
+        Domains,
+        HttpHost,
+        HttpMethod,
+        HttpPath,
+        Matcher,
+        Networks,
+        PathParameters,
+        Ports,
+        Route,
+        Sni,
+        Users,
+    )
     from qanat.stack.peek import HTTP, SOCKS4, SOCKS5, SSH, TLS, Peek, Sign, SniRoute
     from qanat.stack.relaying import Relay, RelayReport, relay
     from qanat.stack.server import Server, ServerReport, open_server
@@ -81,17 +97,20 @@ __all__ = [
     "Accepted",
     "AccessLog",
     "Address",
+    "Alpn",
     "AuthRequired",
     "Bridge",
     "Bucket",
     "Client",
     "ClientHello",
+    "Clients",
     "ConcurrentUse",
     "ConnectError",
     "ConnectTo",
     "Connector",
     "Denied",
     "DomainSet",
+    "Domains",
     "EngineTls",
     "EngineTlsConnect",
     "Extensions",
@@ -99,6 +118,9 @@ __all__ = [
     "Guard",
     "HalfCloseUnsupported",
     "HappyEyeballs",
+    "HttpHost",
+    "HttpMethod",
+    "HttpPath",
     "IncompleteRead",
     "Layer",
     "LimitConns",
@@ -106,11 +128,15 @@ __all__ = [
     "LimitReached",
     "Listener",
     "LocalProtocolError",
+    "Matcher",
     "MemoryNetwork",
+    "Networks",
+    "PathParameters",
     "Peek",
     "Peer",
     "PhaseTimeout",
     "Pool",
+    "Ports",
     "ProtocolError",
     "ProxyHeader",
     "ProxyProtocolAccept",
@@ -120,13 +146,16 @@ __all__ = [
     "Relay",
     "RelayReport",
     "RemoteProtocolError",
+    "RequestHead",
     "Resolve",
     "Resolver",
+    "Route",
     "Server",
     "ServerReport",
     "Service",
     "Shutdown",
     "Sign",
+    "Sni",
     "SniRoute",
     "StackError",
     "Stream",
@@ -145,6 +174,7 @@ __all__ = [
     "TlsStream",
     "UnixStream",
     "User",
+    "Users",
     "ViaProxy",
     "answer_to",
     "by_client",
@@ -162,6 +192,7 @@ _HOMES = {
     "bridge": ("Bridge",),
     "bucket": ("Bucket",),
     "codec.client_hello": ("ClientHello",),
+    "codec.http1": ("RequestHead",),
     "codec.proxy_protocol": ("ProxyHeader",),
     "connect.guard": (
         "PRIVATE",
@@ -229,6 +260,21 @@ _HOMES = {
         "Reject",
         "discard",
         "echo",
+    ),
+    "match": (
+        "Alpn",
+        "Clients",
+        "Domains",
+        "HttpHost",
+        "HttpMethod",
+        "HttpPath",
+        "Matcher",
+        "Networks",
+        "PathParameters",
+        "Ports",
+        "Route",
+        "Sni",
+        "Users",
     ),
     "peek": (
         "HTTP",

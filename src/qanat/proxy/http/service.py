@@ -105,9 +105,11 @@ class HttpProxy:
 class _Client:
     """One client connection, and the server that its last request went to."""
 
-    __slots__ = ("_credentials", "_kept", "_kept_for", "_proxy", "_stream")
+    __slots__ = ("_asked", "_credentials", "_kept", "_kept_for", "_proxy", "_stream")
 
     def __init__(self, proxy: HttpProxy, stream: Stream) -> None:
+        self._asked: RequestHead | None = None
+        """The present request: connectors may choose by it."""
         self._proxy = proxy
         self._stream = stream
         self._kept: Stream | None = None
@@ -136,6 +138,7 @@ class _Client:
                 head = await self._head(seconds)
                 if head is None:
                     return None
+                self._asked = head
                 await self._authenticate(head)
                 if head.method == b"CONNECT":
                     target = connect_target(head)
@@ -227,7 +230,10 @@ class _Client:
         seconds = self._proxy.connect_timeout
         try:
             async with asyncio.timeout(seconds) as limit:
-                return await self._proxy.connect(ConnectTo(target, self._stream.ext.fork()))
+                ext = self._stream.ext.fork()
+                if self._asked is not None:
+                    ext.insert(self._asked)
+                return await self._proxy.connect(ConnectTo(target, ext))
         except TimeoutError as error:
             if not limit.expired():
                 raise
