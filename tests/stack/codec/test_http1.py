@@ -215,3 +215,15 @@ def test_nothing_but_our_error(data: bytes) -> None:
         Chunks().feed(data)
     except RemoteProtocolError as error:
         assert error.status == 400
+
+
+@pytest.mark.parametrize("before", [b"", b"\r\n", b"\r\n\r\n"])
+def test_who_speaks_no_http_is_refused_as_soon_as_it_is_known(before: bytes) -> None:
+    """By the same byte, whatever empty lines come first."""
+    longest = before + b"M" * 64
+    assert parse_request_head(longest) is NEED_MORE
+    for after in (b"M", b"M / HTTP/1.1\r\n\r\n"):
+        with pytest.raises(RemoteProtocolError, match="no HTTP request"):
+            parse_request_head(longest + after)
+    found = parse_request_head(longest + b" / HTTP/1.1\r\n\r\n")
+    assert isinstance(found, Parsed)

@@ -40,6 +40,7 @@ _FIELD: Final = re.compile(rb"(" + _TOKEN + rb"):[ \t]*([\t\x20-\x7e\x80-\xff]*?
 _LENGTH: Final = re.compile(rb"[0-9]{1,18}\Z")
 _CHUNK: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?\Z")
 _BARE: Final = re.compile(rb"(?<!\r)\n")
+_LONGEST_METHOD: Final = 64
 _CHUNK_LINE_CAP: Final = 1024
 _TRAILER_CAP: Final = 16_384
 _EXTENSIONS_CAP: Final = 16_384
@@ -106,7 +107,8 @@ def parse_request_head(data: bytes) -> Parsed[RequestHead] | NeedMore:
         skipped += 2
     found = _lines(data, skipped)
     if found is NEED_MORE:
-        if len(data) >= skipped + 8 and b" " not in data[skipped : skipped + 64] and len(data) > 64:
+        first = data[skipped : skipped + _LONGEST_METHOD + 1]
+        if len(first) > _LONGEST_METHOD and b" " not in first:
             raise RemoteProtocolError("this is no HTTP request")
         return NEED_MORE
     lines, end = found
@@ -115,6 +117,8 @@ def parse_request_head(data: bytes) -> Parsed[RequestHead] | NeedMore:
         if re.search(rb" HTTP/[0-9.]+\Z", lines[0]) and not re.search(rb" HTTP/1\.", lines[0]):
             raise RemoteProtocolError("the version of HTTP is not served", status=505)
         raise RemoteProtocolError("the request line is malformed")
+    if len(match[1]) > _LONGEST_METHOD:
+        raise RemoteProtocolError("this is no HTTP request")
     head = RequestHead(match[1], match[2], match[3][0] - 48, _fields(lines))
     return Parsed(head, end)
 
