@@ -85,6 +85,7 @@ if TYPE_CHECKING:
     from qanat.stack.stream.sockets import TcpStream, UnixStream
     from qanat.stack.stream.tls import TlsStream
     from qanat.stack.tls import TlsClientConfig, TlsServerConfig
+    from qanat.stack.workers import run_workers
 
 __all__ = [
     "FROM_EXT",
@@ -184,6 +185,7 @@ __all__ = [
     "memory_pipe",
     "open_server",
     "relay",
+    "run_workers",
     "stack",
 ]
 
@@ -316,6 +318,7 @@ _HOMES = {
         "TlsClientConfig",
         "TlsServerConfig",
     ),
+    "workers": ("run_workers",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
