@@ -14,7 +14,7 @@ from benchmarks.failure import BenchmarkError
 from benchmarks.peers import Certificate, Haproxy, Nginx, Peer, Qanat
 from benchmarks.relayed import Site, site
 
-__all__ = ["terminating"]
+__all__ = ["certificate", "terminating"]
 
 
 @contextmanager
@@ -25,11 +25,12 @@ def terminating(peer: Peer, *roles: str) -> Iterator[Site]:
     with tempfile.TemporaryDirectory(prefix="qanat-bench-") as folder:
         # Workers of a root's nginx run as another user.
         Path(folder).chmod(0o755)
-        with site(replace(peer, certificate=_made(Path(folder))), *roles) as here:
+        with site(replace(peer, certificate=certificate(Path(folder))), *roles) as here:
             yield here
 
 
-def _made(folder: Path) -> Certificate:
+def certificate(folder: Path) -> Certificate:
+    """For ``relay.test``, of an ECDSA key on P-256."""
     if shutil.which("openssl") is None:
         raise BenchmarkError("openssl is missing: it makes the certificate")
     made = Certificate(folder / "chain.pem", folder / "key.pem", folder / "both.pem")
