@@ -11,23 +11,19 @@ from __future__ import annotations
 import argparse
 import asyncio
 import multiprocessing
-import shutil
 import socket
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import generator, measure
 from benchmarks.failure import BenchmarkError
 from benchmarks.peers import free_port
+from benchmarks.proxies import Commands, running
 
 __all__ = ["main"]
 
-_READY_SECONDS = 10.0
 _CLIENTS = 2
 _PAYLOAD = bytes(64)
 
@@ -66,7 +62,7 @@ def _asyncio_socks_server(port: int, folder: Path) -> list[list[str]]:
     return [["asyncio_socks_server", "-H", "127.0.0.1", "-P", str(port)]]
 
 
-PROXIES: dict[str, Callable[[int, Path], list[list[str]]]] = {
+PROXIES: dict[str, Commands] = {
     "qanat": _ours,
     "microsocks": _microsocks,
     "danted": _danted,
@@ -119,46 +115,13 @@ def _connections(proxy: int, target: int, seconds: float) -> tuple[int, int]:
     return good, bad
 
 
-@contextmanager
-def _running(name: str, port: int) -> Iterator[list[subprocess.Popen[bytes]]]:
-    with tempfile.TemporaryDirectory() as folder:
-        commands = PROXIES[name](port, Path(folder))
-        if shutil.which(commands[0][0]) is None:
-            raise BenchmarkError(f"{commands[0][0]} is not installed")
-        quiet = subprocess.DEVNULL
-        running = [subprocess.Popen(words, stdout=quiet, stderr=quiet) for words in commands]
-        try:
-            until = time.monotonic() + _READY_SECONDS
-            while True:
-                try:
-                    socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                    break
-                except OSError:
-                    if time.monotonic() > until:
-                        raise BenchmarkError(f"{name} does not listen") from None
-                    time.sleep(0.05)
-            if len(commands) > 1:
-                # The second worker has no address of its own to be asked at.
-                time.sleep(1.0)
-            yield running
-        finally:
-            for one in running:
-                one.terminate()
-            for one in running:
-                try:
-                    one.wait(5)
-                except subprocess.TimeoutExpired:
-                    one.kill()
-                    one.wait()
-
-
 def _sample(name: str, target: int, seconds: float) -> str:
     port = free_port()
-    with _running(name, port) as running, multiprocessing.Pool(_CLIENTS) as clients:
+    with running(name, PROXIES[name], port) as started, multiprocessing.Pool(_CLIENTS) as clients:
         clients.starmap(_connections, [(port, target, 0.3)] * _CLIENTS)
-        before = sum(measure.cpu_seconds(one.pid) for one in running)
+        before = sum(measure.cpu_seconds(one.pid) for one in started)
         counts = clients.starmap(_connections, [(port, target, seconds)] * _CLIENTS)
-        cpu = sum(measure.cpu_seconds(one.pid) for one in running) - before
+        cpu = sum(measure.cpu_seconds(one.pid) for one in started) - before
     good, bad = (sum(column) for column in zip(*counts, strict=True))
     each = cpu / good * 1e6 if good else float("nan")
     failed = f", {bad} failed" if bad else ""
