@@ -27,7 +27,7 @@ pub struct EndpointStats {
     pub closed: bool,
     /// Whether it goes on from a closed endpoint's counters.
     pub inherits: bool,
-    /// TCP, UDP.
+    /// TCP, UDP: on which it listens. What an owner lowers comes by no listener.
     pub protocols: [bool; 2],
     /// How those stand among which flows are spread.
     pub remotes: Vec<Value>,
@@ -82,7 +82,7 @@ impl EndpointStats {
             inherits: false,
             protocols: [
                 local.shared.tcp_addr.is_some(),
-                local.shared.udp_addr.is_some() || local.udp.total.get() > 0,
+                local.shared.udp_addr.is_some(),
             ],
             totals: local.totals(),
             remotes: Self::remotes(local, now),
@@ -113,7 +113,9 @@ impl EndpointStats {
     }
 
     pub fn json(&self, handle: u32) -> Value {
-        let [tcp, udp] = self.protocols;
+        let [listens_tcp, listens_udp] = self.protocols;
+        let tcp = listens_tcp || self.totals.tcp.total > 0;
+        let udp = listens_udp || self.totals.udp.total > 0;
         json!({
             "endpoint": self.id,
             "handle": handle,

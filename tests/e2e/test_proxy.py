@@ -146,6 +146,15 @@ def test_users_and_wrong_passwords(tmp_path: Path, site: str, form: str) -> None
         denied = curl(via, f"{site}/", *words, "--proxy-user", "bob:bob's secret")
         assert "GET /" not in denied[1]
         wait_until(lambda: bool(process.ended(user="alice")), what="the line of the user's flow")
+        (flow,) = process.ended(user="alice")
+        (account,) = (user for user in process.ask("/stats")["users"] if user["user"] == "alice")
+        assert (account["open"], account["total"]) == (0, 1)
+        assert account["bytes_down"] == flow["bytes_down"] > 0
+        if form != "http":
+            # What the engine moved is counted at the listener, too.
+            (listener,) = process.ask("/endpoints")
+            assert listener["bytes_down"] == flow["bytes_down"]
+            assert listener["bytes_up"] == flow["bytes_up"] > 0
         assert "secret" not in process.log.read_text()
 
 

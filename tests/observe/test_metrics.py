@@ -145,6 +145,17 @@ def test_every_counter_is_served() -> None:
     assert found["process_start_time_seconds", ()] > 0
 
 
+def test_users_are_served_where_a_program_knows_them() -> None:
+    user = {"user": "jo", "open": 1, "total": 5, "refused": 2, "bytes_up": 7, "bytes_down": 9}
+    found = samples(render({**STATS, "users": [user]}, ProgramCounters()).decode())
+    jo = ("user", "jo")
+    assert found["qanat_user_flows_open", (jo,)] == 1
+    assert found["qanat_user_flows_total", (jo,)] == 5
+    assert found["qanat_user_refused_total", (jo,)] == 2
+    assert found["qanat_user_bytes_total", (("direction", "up"), jo)] == 7
+    assert found["qanat_user_bytes_total", (("direction", "down"), jo)] == 9
+
+
 def test_an_endpoint_on_two_handles_is_served_as_one() -> None:
     twice = {**STATS, "endpoints": [STATS["endpoints"][0], {**STATS["endpoints"][0], "handle": 9}]}
     text = render(twice, ProgramCounters()).decode()

@@ -88,6 +88,16 @@ CATALOGUE: Final[Mapping[str, Described]] = {
         "Decisions of the endpoint's hook: allowed, refused or failed.",
     ),
     "qanat_hook_pending": Described("gauge", ("endpoint",), "Flows that wait for a decision."),
+    "qanat_user_flows_open": Described("gauge", ("user",), "Connections that a user has open."),
+    "qanat_user_flows_total": Described(
+        "counter", ("user",), "Connections and single requests made for a user."
+    ),
+    "qanat_user_refused_total": Described(
+        "counter", ("user",), "Connections refused because the user had all that is allowed."
+    ),
+    "qanat_user_bytes_total": Described(
+        "counter", ("user", "direction"), "Payload bytes passed on for a user."
+    ),
     "qanat_dns_lookups_total": Described("counter", (), "Names asked for, cached or not."),
     "qanat_dns_cached_total": Described("counter", (), "Look-ups answered from the cache."),
     "qanat_dns_failed_total": Described("counter", (), "Look-ups that gave no address."),
@@ -159,6 +169,8 @@ class _Snapshot:
             _of_endpoint(families, endpoint)
             _of_remotes(families, endpoint)
             _of_hook(families, endpoint)
+        for user in self._stats.get("users", ()):
+            _of_user(families, user)
         yield from families.all()
 
     def _of_program(self, families: _Families) -> None:
@@ -283,6 +295,15 @@ def _of_hook(families: _Families, endpoint: Mapping[str, Any]) -> None:
     for outcome in ("allowed", "refused", "failed"):
         families.add("qanat_hook_decisions_total", hook[outcome], name, outcome)
     families.add("qanat_hook_pending", hook["pending"], name)
+
+
+def _of_user(families: _Families, user: Mapping[str, Any]) -> None:
+    name = user["user"]
+    families.add("qanat_user_flows_open", user["open"], name)
+    families.add("qanat_user_flows_total", user["total"], name)
+    families.add("qanat_user_refused_total", user["refused"], name)
+    for direction in ("up", "down"):
+        families.add("qanat_user_bytes_total", user[f"bytes_{direction}"], name, direction)
 
 
 _REMOTE_METRICS: Final = (

@@ -43,6 +43,15 @@ class Account:
     refused: int = 0
     bytes_up: int = 0
     bytes_down: int = 0
+    """Of connections that have ended."""
+    told: tuple[int, int] = (0, 0)
+
+    def tell(self, moving_up: int, moving_down: int) -> tuple[int, int]:
+        """Bytes each way, with those of connections that live. It never tells less than before,
+        although a flow may have ended whose report is on its way."""
+        up, down = self.told
+        self.told = max(up, self.bytes_up + moving_up), max(down, self.bytes_down + moving_down)
+        return self.told
 
 
 class Accounts:

@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
@@ -221,17 +221,7 @@ class Serving:
 
     def stats(self) -> dict[str, Any]:
         told = Stats.from_record(self._carrier.group.stats()).to_dict()
-        told["users"] = [
-            {
-                "user": name,
-                "open": account.open,
-                "total": account.total,
-                "refused": account.refused,
-                "bytes_up": account.bytes_up,
-                "bytes_down": account.bytes_down,
-            }
-            for name, account in list(self._accounts.by_user.items())
-        ]
+        told["users"] = list(self._users())
         told["clients"] = [
             {
                 "endpoint": listener.name,
@@ -242,6 +232,29 @@ class Serving:
             for listener in self._server.listeners
         ]
         return told
+
+    def _users(self) -> Iterator[dict[str, Any]]:
+        moving = self._moving()
+        for name, account in list(self._accounts.by_user.items()):
+            up, down = account.tell(*moving.get(name, (0, 0)))
+            yield {
+                "user": name,
+                "open": account.open,
+                "total": account.total,
+                "refused": account.refused,
+                "bytes_up": up,
+                "bytes_down": down,
+            }
+
+    def _moving(self) -> dict[str, tuple[int, int]]:
+        """Bytes of each user's flows that are alive: they are in no account yet."""
+        found: dict[str, tuple[int, int]] = {}
+        for record in self._carrier.group.flows():
+            flow = Flow.from_record(record)
+            if flow.user is not None:
+                up, down = found.get(flow.user, (0, 0))
+                found[flow.user] = (up + flow.bytes_up, down + flow.bytes_down)
+        return found
 
     def metrics(self) -> Response:
         self._counters.log_lines_lost = self._logs.lost
@@ -373,6 +386,7 @@ class Serving:
         user = request.ext.get(User)
         if user is not None:
             account = self._accounts.of(user.name)
+            account.total += 1
             account.bytes_up += request.bytes_up
             account.bytes_down += request.bytes_down
         self._write(
