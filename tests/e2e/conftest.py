@@ -12,6 +12,7 @@ from tests.support.netns import Wire
 from tests.support.netns import wire as made_wire
 from tests.support.peers import Target
 from tests.support.relay_process import RelayProcess
+from tests.support.site import serving_pages
 
 __all__ = ["Start"]
 
@@ -48,3 +49,10 @@ def wire() -> Iterator[Wire]:
     """Namespaces of a client, a relay and a target. Tests that use it are marked ``root``."""
     with made_wire() as made:
         yield made
+
+
+@pytest.fixture
+def site() -> Iterator[str]:
+    """The URL of a site that tells what it was asked for."""
+    with serving_pages() as url:
+        yield url

@@ -9,82 +9,18 @@ import shutil
 import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.certificates import Authority
+from tests.support.proxy_process import address, curl, proxy
 from tests.support.relay_process import RelayProcess
 from tests.support.wait import wait_until
 
 __all__: list[str] = []
 
 FORMS = ["http", "http tunnel", "socks4", "socks4a", "socks5", "socks5h"]
-
-
-class Pages(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        self._answer(f"{self.command} {self.path}".encode())
-
-    do_HEAD = do_GET
-
-    def do_POST(self) -> None:
-        if self.headers.get("Transfer-Encoding") == "chunked":
-            body = b""
-            while size := int(self.rfile.readline(), 16):
-                body += self.rfile.read(size)
-                self.rfile.readline()
-            self.rfile.readline()
-        else:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-        self._answer(b"%d bytes" % len(body))
-
-    def _answer(self, body: bytes) -> None:
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Nobody reads it."""
-
-
-@pytest.fixture
-def site() -> Iterator[str]:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Pages) as server:
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-        thread.join()
-
-
-def proxy(folder: Path, *words: str) -> RelayProcess:
-    return RelayProcess(folder, *words, command="proxy")
-
-
-def address(process: RelayProcess, form: str = "mixed") -> str:
-    for endpoint in process.ask("/endpoints"):
-        if endpoint["endpoint"].startswith(form):
-            return str(endpoint["listen"])
-    raise AssertionError(f"no {form}")
-
-
-def curl(via: str, url: str, *words: str) -> tuple[int, str, str]:
-    """Exit code, what came, and what curl says of it."""
-    done = subprocess.run(
-        ["curl", "-sS", "--max-time", "20", "-x", via, url, *words],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.returncode, done.stdout, done.stderr
 
 
 def by(form: str, where: str) -> tuple[str, tuple[str, ...]]:
