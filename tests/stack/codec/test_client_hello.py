@@ -61,9 +61,20 @@ def test_a_hello_as_long_as_there_may_be_one() -> None:
     hello = made_hello(name=b"long.example", padding=60_000)
     assert read(in_records(hello)).server_name == "long.example"
     assert read(in_records(hello, 16_000)).server_name == "long.example"
-    for whole in (in_records(b"\1\xff\xff\xff" + bytes(100)), in_records(hello, 1)[:LONGEST_HELLO]):
+    longer = in_records(made_hello(padding=65_400), 200)[:LONGEST_HELLO]
+    for whole in (in_records(b"\1\xff\xff\xff" + bytes(100)), longer):
         with pytest.raises(RemoteProtocolError, match="more than 65536"):
             parse_client_hello(whole)
+
+
+def test_as_many_records_as_there_may_be() -> None:
+    hello = made_hello(name=b"cut.example", padding=200)
+    hello = made_hello(name=b"cut.example", padding=200 + 1024 - len(hello))
+    assert read(in_records(hello, 1)).server_name == "cut.example"
+    more = in_records(made_hello(padding=2000), 1)
+    assert parse_client_hello(more[: 1024 * 6 - 1]) is NEED_MORE
+    with pytest.raises(RemoteProtocolError, match="more than 1024 records"):
+        parse_client_hello(more[: 1024 * 6])
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,8 @@ __all__ = ["LONGEST_HELLO", "ClientHello", "parse_client_hello"]
 
 LONGEST_HELLO: Final = 1 << 16
 """Bytes of all its records; with keys for post-quantum exchanges some two thousand are usual."""
+_MOST_RECORDS: Final = 1024
+"""Each look at what came walks over all of them, so that many tiny ones are costly and no use."""
 _HANDSHAKE: Final = 0x16
 _CLIENT_HELLO: Final = 1
 _LONGEST_RECORD: Final = 1 << 14
@@ -84,7 +86,7 @@ def parse_client_hello(data: bytes) -> Parsed[ClientHello] | NeedMore:
     """
     message = bytearray()
     at = 0
-    while True:
+    for _ in range(_MOST_RECORDS):
         head = data[at : at + 5]
         if head and head[0] != _HANDSHAKE:
             raise RemoteProtocolError("the first bytes are no TLS handshake")
@@ -106,6 +108,7 @@ def parse_client_hello(data: bytes) -> Parsed[ClientHello] | NeedMore:
             return NEED_MORE
         if len(message) >= 4 + length and len(message) >= 4:
             return Parsed(_hello(_Reader(bytes(message[4 : 4 + length]))), at)
+    raise RemoteProtocolError(f"a ClientHello in more than {_MOST_RECORDS} records")
 
 
 class _Reader:
