@@ -7,7 +7,7 @@ from typing import Final, Protocol
 
 from .logs import ACCESS
 
-__all__ = ["FIELDS", "TLS_FIELDS", "EndedFlow", "write_access"]
+__all__ = ["FIELDS", "TLS_FIELDS", "EndedFlow", "is_written", "write_access"]
 
 FIELDS: Final = (
     "id",
@@ -32,6 +32,11 @@ TLS_FIELDS: Final = ("tls", "sni", "alpn", "client_certificate", "target_tls", "
 
 _TCP_FIELDS = tuple(name for name in FIELDS if not name.startswith("packets"))
 _logger = logging.getLogger(ACCESS)
+
+
+def is_written() -> bool:
+    """Whether anybody wants the lines, so that there is a use in gathering what they hold."""
+    return _logger.isEnabledFor(logging.INFO)
 
 
 class EndedFlow(Protocol):

@@ -20,7 +20,7 @@ from typing import Any, Final
 from qanat.config.proxy import FORMS, ProxyConfig
 from qanat.config.proxy_file import LoadedProxy
 from qanat.errors import ConfigError, QanatError
-from qanat.observe.access import write_access
+from qanat.observe.access import is_written, write_access
 from qanat.observe.flow import Flow
 from qanat.observe.http import Handler, Response
 from qanat.observe.http import Server as PageServer
@@ -406,6 +406,8 @@ class Serving:
         self._write(bridge.ext, bridge.upstream.ext.get(Peer), report)
 
     def _write(self, ext: Extensions, peer: Peer | None, report: RelayReport) -> None:
+        if not is_written():
+            return
         source, target = ext.get(Client) or ext.get(Peer), ext.get(Target)
         listener, user = ext.get(Listener), ext.get(User)
         self._numbers += 1

@@ -19,8 +19,10 @@ async def carry(
     idle: float | None,
     payload_only: bool = False,
     status: int = 400,
+    before: bytes = b"",
 ) -> int:
-    """How many bytes went. What follows the body stays in the source.
+    """How many bytes went. What follows the body stays in the source, and what comes ``before`` it
+    goes out with the first of it.
 
     Chunks are passed on as they are, or as what they hold with ``payload_only``. Raises
     IncompleteRead when the body is cut short, PhaseTimeout after ``idle`` seconds without a byte.
@@ -44,7 +46,8 @@ async def carry(
                 data = data[:used]
             if payload is not None:
                 data = b"".join(payload)
-        await sink.write(data)
+        await sink.write(before + data if before else data)
+        before = b""
         moved += len(data)
         if kind == "length":
             left -= len(data)
@@ -56,7 +59,7 @@ async def carry(
 
 async def _read(source: Stream, most: int, idle: float | None) -> bytes:
     try:
-        if idle is None:
+        if idle is None or source.has_unread:
             return await source.read(most)
         async with asyncio.timeout(idle):
             return await source.read(most)

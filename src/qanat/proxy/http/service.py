@@ -417,14 +417,16 @@ class _Exchange:
             old = self._head.minor == 0
             dechunk = old and framing.kind == "chunked"
             close = unread or dechunk or framing.kind == "until end" or not _keeps_alive(self._head)
-            await client._stream.write(
-                forwarded_response(
-                    response,
-                    chunked=framing.kind == "chunked" and not dechunk,
-                    close=close,
-                    old_client=old,
-                )
+            text = forwarded_response(
+                response,
+                chunked=framing.kind == "chunked" and not dechunk,
+                close=close,
+                old_client=old,
             )
+            # A body that has come with its head goes on with it.
+            together = framing.kind != "none" and self._upstream.has_unread
+            if not together:
+                await client._stream.write(text)
             down = await carry(
                 self._upstream,
                 client._stream,
@@ -432,6 +434,7 @@ class _Exchange:
                 idle=client._proxy.answer_timeout,
                 payload_only=dechunk,
                 status=502,
+                before=text if together else b"",
             )
             if self._upload is not None and self._upload.done():
                 self._up = self._upload.result()

@@ -91,6 +91,11 @@ class Stream(ABC):
             self._unread = seen + new if seen else new
         return self._unread
 
+    @property
+    def has_unread(self) -> bool:
+        """Whether something was put back, so that a read does not wait."""
+        return bool(self._unread)
+
     def unread(self, data: bytes) -> None:
         """Put bytes back: the next read begins with them."""
         if self._reading:
