@@ -18,9 +18,12 @@ from qanat.stack.address import Address
 from qanat.stack.bridge import Bridge
 from qanat.stack.courier import EngineRefused, courier
 from qanat.stack.facts import Accepted, Client, Listener, Peer, Rates, Target, User
+from qanat.stack.peek import TLS, Peek, SniRoute
 from qanat.stack.relaying import Relay, RelayReport, relay
+from qanat.stack.stream.base import Stream
 from qanat.stack.stream.memory import memory_pipe
 from tests.stack.pairs import Ends, ends, tcp_pair, tcp_sockets
+from tests.support.hellos import real_hello
 from tests.support.wait import wait_until_async
 
 __all__: list[str] = []
@@ -72,6 +75,27 @@ def test_a_flow_that_nobody_described_is_taken_too(run: Any) -> None:
         await made.client.write(b"x")
         assert await made.target.read() == b"x"
         assert (await finish(made, moving)).lowered
+
+    run(scenario())
+
+
+def test_what_a_router_looked_at_goes_down_first(run: Any) -> None:
+    async def scenario() -> None:
+        made = ends("tcp")
+        hello = real_hello("www.example.com")
+
+        async def forward(stream: Stream, /) -> RelayReport:
+            return await relay(stream, made.far)
+
+        service = Peek({TLS: SniRoute({"*.example.com": forward})})
+        moving = asyncio.ensure_future(service(made.near))
+        await made.client.write(hello + b"behind")
+        assert await made.target.read_exactly(len(hello) + 6) == hello + b"behind"
+        await made.target.write(b"answer")
+        assert await made.client.read_exactly(6) == b"answer"
+        report = await finish(made, moving)
+        assert report.lowered
+        assert report.bytes_up == len(hello) + 6
 
     run(scenario())
 

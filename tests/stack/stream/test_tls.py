@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import subprocess
 from typing import Any
 
 import pytest
@@ -350,5 +351,35 @@ def test_with_pythons_own_sockets(run: Any, authority: Authority) -> None:
         assert await thread == b"q" * 100_000
         assert await stream.read() == b""
         await stream.aclose()
+
+    run(scenario())
+
+
+def test_with_the_client_of_openssl(run: Any, authority: Authority) -> None:
+    """It is told everything before its connection ends, and checks our certificate."""
+
+    def converse(port: int) -> bytes:
+        command = ["openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-quiet"]
+        checks = ("-CAfile", authority.cert, "-verify_return_error", "-verify_hostname")
+        return subprocess.run(
+            [*command, *checks, "server.test"],
+            input=b"q" * 100_000,
+            capture_output=True,
+            check=True,
+            timeout=15,
+        ).stdout
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            listener.setblocking(False)
+            talking = loop.run_in_executor(None, converse, listener.getsockname()[1])
+            accepted, _ = await loop.sock_accept(listener)
+        stream = await shake_hands(
+            TcpStream(accepted), authority.server("server"), server_side=True
+        )
+        await stream.write(await stream.read_exactly(100_000))
+        await stream.aclose()
+        assert await talking == b"q" * 100_000
 
     run(scenario())
