@@ -20,7 +20,8 @@ FRONT = Address("front.test", 1)
 
 
 async def _ask(stream: Stream, said: bytes) -> bytes:
-    await stream.write(said)
+    if said:
+        await stream.write(said)
     await stream.write_eof()
     heard = b""
     while part := await stream.read():
@@ -31,15 +32,20 @@ async def _ask(stream: Stream, said: bytes) -> bytes:
 
 @pytest.mark.parametrize("chunk", [1, 7, 65536])
 @pytest.mark.parametrize(
-    ("service", "heard"),
-    [(echo, b"hello you"), (discard, b""), (Reject(b"go away"), b"go away"), (Reject(), b"")],
+    ("service", "said", "heard"),
+    [
+        (echo, b"hello you", b"hello you"),
+        (discard, b"hello you", b""),
+        (Reject(b"go away"), b"", b"go away"),
+        (Reject(), b"", b""),
+    ],
     ids=["echo", "discard", "banner", "silent"],
 )
-def test_what_they_say(run: Any, service: Any, heard: bytes, chunk: int) -> None:
+def test_what_they_say(run: Any, service: Any, said: bytes, heard: bytes, chunk: int) -> None:
     async def work() -> bytes:
         async with MemoryNetwork(chunk=chunk) as network:
             network.listen(TARGET, service)
-            return await _ask(network.dial(TARGET), b"hello you")
+            return await _ask(network.dial(TARGET), said)
 
     assert run(work()) == heard
 
