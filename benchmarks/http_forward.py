@@ -31,6 +31,7 @@ _CLIENTS = 2
 _EACH = 8
 """Connections of one client, used in turn."""
 _BODY = b"x" * 200
+_LAST_ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 200\r\nConnection: close\r\n\r\n" + _BODY
 _ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 200\r\n\r\n" + _BODY
 
 
@@ -66,7 +67,10 @@ class _Answering(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._seen += data
         count = self._seen.count(b"\r\n\r\n")
-        if count:
+        if count and b"\r\nconnection: close" in self._seen.lower():
+            self._transport.write(_LAST_ANSWER)
+            self._transport.close()
+        elif count:
             self._seen = self._seen.rpartition(b"\r\n\r\n")[2]
             self._transport.write(_ANSWER * count)
 
@@ -83,31 +87,46 @@ def _site(told: Connection) -> None:
         runner.run(serve())
 
 
-def _answer(sock: socket.socket) -> None:
+def _answer(sock: socket.socket) -> bool:
+    """Whether the connection may be used once more."""
     seen = b""
     while True:
         part = sock.recv(65536)
         if not part:
-            raise OSError("the proxy ended the connection")
+            raise ConnectionResetError("the proxy ended the connection")
         seen += part
         head, found, body = seen.partition(b"\r\n\r\n")
         if found and len(body) >= len(_BODY):
-            if not head.startswith(b"HTTP/1.1 200") or body != _BODY:
+            if not head[8:].startswith(b" 200") or body != _BODY:
                 raise OSError(f"an answer that begins with {head[:40]!r}")
-            return
+            return b"\r\nconnection: close" not in head.lower() and head.startswith(b"HTTP/1.1")
 
 
 def _requests(proxy: int, target: int, seconds: float) -> int:
     request = b"GET http://127.0.0.1:%d/ HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % (target, target)
-    socks = [socket.create_connection(("127.0.0.1", proxy), timeout=10) for _ in range(_EACH)]
+
+    def connected() -> socket.socket:
+        return socket.create_connection(("127.0.0.1", proxy), timeout=10)
+
+    socks = [connected() for _ in range(_EACH)]
     try:
         count = 0
         until = time.perf_counter() + seconds
         while time.perf_counter() < until:
             for sock in socks:
                 sock.sendall(request)
-            for sock in socks:
-                _answer(sock)
+            for index, sock in enumerate(socks):
+                try:
+                    keeps = _answer(sock)
+                except ConnectionError:
+                    # Some keep no connection, and don't say so.
+                    sock.close()
+                    socks[index] = sock = connected()
+                    sock.sendall(request)
+                    keeps = _answer(sock)
+                if not keeps:
+                    sock.close()
+                    socks[index] = connected()
             count += len(socks)
         return count
     finally:
