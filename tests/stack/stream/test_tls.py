@@ -231,6 +231,18 @@ def test_a_name_that_the_certificate_is_not_for(run: Any, authority: Authority) 
     run(scenario())
 
 
+@pytest.mark.parametrize("name", ["a..test", ".test", "x" * 64 + ".test", "xn--\u00fc.test"])
+def test_names_that_no_server_can_have(run: Any, authority: Authority, name: str) -> None:
+    async def scenario() -> None:
+        ours, theirs = memory_pipe()
+        with pytest.raises(TlsError, match="can't be the name of a server"):
+            await shake_hands(ours, authority.client(), server_side=False, server_name=name)
+        ours.abort()
+        theirs.abort()
+
+    run(scenario())
+
+
 def test_who_speaks_http_is_told_in_http(run: Any, authority: Authority) -> None:
     async def scenario() -> None:
         one, other = memory_pipe()

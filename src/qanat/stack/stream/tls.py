@@ -206,9 +206,12 @@ async def shake_hands(
     :raises StreamBroken: the peer has gone.
     """
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    session = context.wrap_bio(
-        incoming, outgoing, server_side=server_side, server_hostname=server_name
-    )
+    try:
+        session = context.wrap_bio(
+            incoming, outgoing, server_side=server_side, server_hostname=server_name
+        )
+    except ValueError as error:
+        raise TlsError(f"{server_name!r} can't be the name of a server") from error
     stream = TlsStream(below, session, incoming, outgoing)
     while True:
         try:
