@@ -179,6 +179,54 @@ def test_a_reload_changes_users_and_rules_and_loses_nobody(tmp_path: Path, site:
             assert curl(f"http://{where}", f"{site}/")[1] == "GET /"
 
 
+def test_a_reload_changes_the_way_for_new_connections(tmp_path: Path, site: str) -> None:
+    port = int(site.rpartition(":")[2])
+    users = tmp_path / "users"
+    certificate, key = Authority(tmp_path).issue("localhost", "DNS:localhost,IP:127.0.0.1")
+    file = tmp_path / "proxy.toml"
+    file.write_text('mixed = "127.0.0.1:0"\n')
+    subprocess.run(
+        [sys.executable, "-m", "qanat", "proxy", "passwd", str(users), "alice"],
+        input="secret\n",
+        text=True,
+        capture_output=True,
+        check=True,
+    )
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        closed = nobody.getsockname()[1]
+    with proxy(tmp_path, "-c", str(file)) as process:
+        process.ready()
+        where = address(process)
+
+        def reloaded(*lines: str) -> list[str]:
+            file.write_text("\n".join(('mixed = "127.0.0.1:0"', *lines)) + "\n")
+            changed: list[str] = process.ask("/reload", method="POST")["changed"]
+            return changed
+
+        host, _, own = where.rpartition(":")
+        with socket.create_connection((host, int(own)), timeout=20) as tunnel:
+            tunnel.sendall(b"CONNECT 127.0.0.1:%d HTTP/1.1\r\n\r\n" % port)
+            assert tunnel.recv(4096).startswith(b"HTTP/1.1 200 ")
+            assert reloaded(f'via = "socks5h://127.0.0.1:{closed}"') == ["via"]
+            assert curl(f"http://{where}", site, "-i")[1].startswith("HTTP/1.1 502 ")
+            assert reloaded(f'auth = "{users}"') == ["users", "via"]
+            assert curl(f"http://{where}", site, "-i")[1].startswith("HTTP/1.1 407 ")
+            right = ("--proxy-user", "alice:secret")
+            assert curl(f"http://{where}", f"{site}/", *right)[1] == "GET /"
+            assert reloaded(f'tls = ["{certificate}", "{key}"]') == ["users", "tls"]
+            assert curl(f"https://{where}", f"{site}/", "--proxy-insecure")[1] == "GET /"
+            with pytest.raises(AssertionError, match=r"proxy\.toml"):
+                reloaded(f'tls = ["{users}", "{key}"]')
+            assert curl(f"https://{where}", f"{site}/", "--proxy-insecure")[1] == "GET /"
+            tunnel.sendall(b"GET /still HTTP/1.1\r\nHost: x\r\n\r\n")
+            answer = http.client.HTTPResponse(tunnel)
+            answer.begin()
+            assert answer.read() == b"GET /still"
+    with proxy(tmp_path, "--mixed", "127.0.0.1:0", "--tls", f"{users},{key}") as process:
+        assert process.process.wait(20) == 1
+        assert f"{users}: no PEM certificate" in process.log.read_text()
+
+
 def test_limits_of_a_user(tmp_path: Path, site: str) -> None:
     port = int(site.rpartition(":")[2])
     users = tmp_path / "users"

@@ -38,19 +38,32 @@ from qanat.proxy.stacks import Policy, Stacks
 from qanat.proxy.users import UserEntry, read_users
 from qanat.stack.bridge import Bridge
 from qanat.stack.courier import Courier, courier
+from qanat.stack.errors import LocalProtocolError
 from qanat.stack.extensions import Extensions
 from qanat.stack.facts import Client, Listener, Peer, Target, User
 from qanat.stack.relaying import RelayReport
 from qanat.stack.server import Listening, Server, open_server
 from qanat.stack.service import Service
+from qanat.stack.tls import TlsServerConfig
 
 __all__ = ["Bound", "Prepared", "Serving", "prepare"]
 
 _logger = logging.getLogger("qanat.proxy")
 
 _FLOW: Final = tuple(entry.name for entry in fields(Flow))
-_AT_START_ONLY: Final = (*FORMS, "tls", "via", "metrics", "control", "udp", "private")
+_AT_START_ONLY: Final = (*FORMS, "metrics", "control")
 """Keys that a reload can't carry out."""
+_OF_STACKS: Final = (
+    "tls",
+    "guest",
+    "private",
+    "via",
+    "udp",
+    "connect_timeout",
+    "handshake_timeout",
+    "idle_timeout",
+)
+"""Keys whose changes are for new connections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +109,11 @@ def prepare(loaded: LoadedProxy) -> Prepared:
                     )
                 ]
             )
+    if config.tls:
+        try:
+            TlsServerConfig.from_files(*config.tls).context()
+        except LocalProtocolError as error:
+            raise ConfigError([loaded.problem(("tls",), str(error))]) from None
     return Prepared(loaded, rules, users)
 
 
@@ -166,18 +184,7 @@ class Serving:
             max_conns=limits.max_connections or None,
             max_conns_per_client=limits.max_connections_per_client or None,
         ) as self._server:
-            policy = Policy(
-                self._rules,
-                self._accounts,
-                self._auth,
-                self._own,
-                self._ended,
-                self._forwarded,
-            )
-            stacks = Stacks(config, policy, self._carrier)
-            for one in self._bound:
-                service = self._app if one.form == "app" else stacks.of(one.form, one.name)
-                assert service is not None  # noqa: S101 - the form app comes with one
+            for one, service in zip(self._bound, self._services(), strict=True):
                 self._server.tcp(one.socket, service, name=one.name)
             for sock, kind in self._pages:
                 handler: Handler = (
@@ -208,6 +215,24 @@ class Serving:
                     await page.close()
                 self._signals.leave_loop()
             return report.cut
+
+    def _services(self) -> list[Service[Any, object]]:
+        """What is served on each address, by the configuration as it is now."""
+        policy = Policy(
+            self._rules,
+            self._accounts,
+            self._auth,
+            self._own,
+            self._ended,
+            self._forwarded,
+        )
+        stacks = Stacks(self._prepared.config, policy, self._carrier)
+        return [
+            self._app
+            if one.form == "app" and self._app is not None
+            else stacks.of(one.form, one.name)
+            for one in self._bound
+        ]
 
     # What can be asked through the control socket
 
@@ -302,6 +327,16 @@ class Serving:
         self._rules.now = prepared.rules
         if self._auth is not None and prepared.users is not None:
             self._auth.replace(_hashes(prepared))
+        elif (prepared.users is None) != (before.users is None):
+            self._auth = None if prepared.users is None else HashedUsers(_hashes(prepared))
+        changed += [
+            key
+            for key in _OF_STACKS
+            if getattr(before.config, key) != getattr(prepared.config, key)
+        ]
+        for listener, service in zip(self._server.listeners, self._services(), strict=True):
+            # Who is connected stays with what was there before.
+            listener.service = service
         await self._accounts.replace(prepared.allowance)
         limits = prepared.config.limits
         self._server.max_conns = limits.max_connections or None
@@ -319,8 +354,6 @@ class Serving:
             for key in _AT_START_ONLY
             if getattr(before.config, key) != getattr(prepared.config, key)
         ]
-        if (prepared.users is None) != (before.users is None):
-            warnings.append("auth has changed; that takes effect at the next start")
         for warning in warnings:
             _logger.warning("%s", warning)
         names = tuple(listener.name for listener in self._server.listeners)
