@@ -46,10 +46,10 @@ fuzz: machine ## fuzz everything that reads bytes, 60 s each, or ARGS=SECONDS
 	@tools/engine $(VENV)
 	@tools/fuzz $(or $(ARGS),60)
 
-soak: machine ## ten minutes of load with random faults, or ARGS=SECONDS; nothing may leak
+soak: machine ## ten minutes each of load with random faults, or ARGS=SECONDS; nothing may leak
 	@tools/venv $(VENV) any runtime dev
 	@tools/engine $(VENV)
-	@QANAT_SOAK_SECONDS=$(or $(ARGS),600) $(VENV)/bin/python -m pytest -q -s --timeout 0 tests/e2e/test_soak.py
+	@QANAT_SOAK_SECONDS=$(or $(ARGS),600) $(VENV)/bin/python -m pytest -q -s --timeout 0 tests/e2e/test_soak.py tests/e2e/test_proxy_soak.py
 
 wheel: machine ## a release wheel with link-time optimisation, in dist/
 	@tools/venv $(VENV) any runtime dev

@@ -40,11 +40,17 @@ class Pages(http.server.BaseHTTPRequestHandler):
         """Nobody reads it."""
 
 
+class Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Clients that go away are no news."""
+
+
 @contextmanager
 def serving_pages() -> Iterator[str]:
     """Its URL."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Pages) as server:
-        server.daemon_threads = True
+    with Server(("127.0.0.1", 0), Pages) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield f"http://127.0.0.1:{server.server_address[1]}"
