@@ -80,7 +80,7 @@ class _Shared:
         """Why the engine can't be used any more."""
         # Looked up while everything is there: at interpreter exit imports fail.
         self._error: type[Exception] = _native().EngineError
-        self.rounds = 0
+        self.rounds: int = 0
         """How many times the events thread came back from fetching and has dispatched it all."""
         self._thread = threading.Thread(target=self._fetch, name="qanat-events", daemon=True)
         self._thread.start()
@@ -163,7 +163,7 @@ class Group:
 
     def __init__(self, shared: _Shared, id: int) -> None:
         self._shared = shared
-        self.id = id
+        self.id: int = id
 
     @property
     def usable(self) -> bool:

@@ -101,7 +101,7 @@ class ConfigError(QanatError):
     """A configuration can't be used. ``problems`` holds every mistake that was found."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
-        self.problems = tuple(problems)
+        self.problems: tuple[Problem, ...] = tuple(problems)
         super().__init__("\n".join(str(problem) for problem in self.problems), code="config")
 
 

@@ -55,7 +55,7 @@ class AddressError(ValueError):
     def __init__(self, message: str, hint: str | None = None) -> None:
         # Texts that are refused are quoted, and they may hold anything.
         super().__init__(printable(message))
-        self.hint = None if hint is None else printable(hint)
+        self.hint: str | None = None if hint is None else printable(hint)
 
 
 IpAddress = IPv4Address | IPv6Address

@@ -39,7 +39,7 @@ class OptionError(ValueError):
     def __init__(self, message: str, hint: str | None = None) -> None:
         # What is refused is quoted, and it may hold anything.
         super().__init__(printable(message))
-        self.hint = None if hint is None else printable(hint)
+        self.hint: str | None = None if hint is None else printable(hint)
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ class Accounts:
     """Of all users. ``allowance`` tells what one may have; a reload replaces it."""
 
     def __init__(self, allowance: Callable[[str], Allowance]) -> None:
-        self.allowance = allowance
+        self.allowance: Callable[[str], Allowance] = allowance
         self.by_user: dict[str, Account] = {}
         self._limited: dict[str, Allowance] = {}
 

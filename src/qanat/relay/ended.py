@@ -27,7 +27,7 @@ class EndedFlows(AsyncIterator[Flow]):
     def __init__(self, limit: int) -> None:
         if limit < 1:
             raise ValueError(f"limit must be at least 1, not {limit}")
-        self.lost = 0
+        self.lost: int = 0
         """Records that were dropped."""
         self._waiting: deque[Flow] = deque(maxlen=limit)
         self._limit = limit

@@ -72,14 +72,15 @@ class Association:
         self.ended: asyncio.Future[AssociationEnded] = asyncio.get_running_loop().create_future()
         """Done when it has ended, whoever wanted that."""
         try:
-            self.handle, address = self._desk.associate(to_json(plan))
+            handle, address = self._desk.associate(to_json(plan))
         except EngineError as error:
             if error.code in _LIMITS:
                 raise LimitReached(f"no UDP association: {error}") from error
             raise ConnectError(
                 f"no UDP association: {error}", kind="local", domain="local"
             ) from error
-        self.address = Address.parse(address)
+        self.handle: int = handle
+        self.address: Address = Address.parse(address)
         """Where the client sends its datagrams to."""
         carrier.watch(self.handle, self._reported)
 

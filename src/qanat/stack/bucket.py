@@ -13,8 +13,8 @@ class Bucket:
     def __init__(self, rate: float, burst: float, now: float) -> None:
         if not (rate > 0 and burst > 0):
             raise ValueError(f"a bucket needs a rate and a burst above 0, not {rate} and {burst}")
-        self.rate = rate
-        self.burst = burst
+        self.rate: float = rate
+        self.burst: float = burst
         self._level = burst
         self._at = now
 

@@ -12,13 +12,16 @@ import logging
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
 from qanat.engine import Group, open_group
 from qanat.errors import EngineClosed
 from qanat.plan import LimitsPlan
 from qanat.stack.errors import StackError
+
+if TYPE_CHECKING:
+    from qanat._engine import Desk
 
 __all__ = ["Courier", "Ended", "EngineRefused", "courier"]
 
@@ -69,7 +72,7 @@ class Courier:
         self._error = EngineError
         self.group: Group = open_group(LimitsPlan(), _no_events)
         try:
-            self.desk = self.group.desk()
+            self.desk: Desk = self.group.desk()
         except BaseException:
             self.group.leave()
             raise

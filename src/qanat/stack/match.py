@@ -203,7 +203,7 @@ class _OfDomains(Matcher):
     def __init__(self, *names: str | DomainSet) -> None:
         first, *more = names or (DomainSet(),)
         if isinstance(first, DomainSet) and not more:
-            self.domains = first
+            self.domains: DomainSet = first
             return
         if any(isinstance(name, DomainSet) for name in names):
             raise LocalProtocolError(f"{type(self).__name__}: names, or one DomainSet")

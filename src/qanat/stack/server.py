@@ -91,9 +91,9 @@ class Listening:
     ) -> None:
         self.name = name
         self.service = service
-        self.accepted = 0
-        self.refused = 0
-        self.open = 0
+        self.accepted: int = 0
+        self.refused: int = 0
+        self.open: int = 0
         self._server = server
         self._sock: socket.socket | None = sock
         self._path = path
@@ -200,8 +200,8 @@ class Server:
         self.max_conns_per_client = max_conns_per_client
         self.listeners: list[Listening] = []
         self.connections: set[Connection] = set()
-        self.failed = 0
-        self.forced = False
+        self.failed: int = 0
+        self.forced: bool = False
         self._clients: dict[object, int] = {}
         self._cut = 0
         self._stop = asyncio.Event()

@@ -52,7 +52,7 @@ class Stacked:
 
     def __init__(self, serve: Callable[[Any], Awaitable[Any]], parts: tuple[object, ...]) -> None:
         self._serve = serve
-        self.parts = parts
+        self.parts: tuple[object, ...] = parts
 
     def __call__(self, asked: Any, /) -> Awaitable[Any]:
         return self._serve(asked)

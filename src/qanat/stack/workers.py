@@ -22,7 +22,7 @@ from qanat.stack.errors import LocalProtocolError
 
 __all__ = ["run_workers"]
 
-log = logging.getLogger("qanat.stack.workers")
+_log = logging.getLogger("qanat.stack.workers")
 
 _PR_SET_PDEATHSIG: Final = 1
 _FIRST_WAIT: Final = 0.1
@@ -144,7 +144,7 @@ class _Foreman:
                 self._code = self._code or abs(code)
             return
         if not self._proven and worker.wait == _FIRST_WAIT:
-            log.error("worker %d did not come up (%s)", worker.number, _told(code))
+            _log.error("worker %d did not come up (%s)", worker.number, _told(code))
             self._code = self._code or abs(code)
             worker.done = True
             self._end()
@@ -152,7 +152,7 @@ class _Foreman:
             return
         worker.wait = _FIRST_WAIT if lived >= _LONGEST_WAIT else worker.wait
         worker.due = time.monotonic() + worker.wait
-        log.warning(
+        _log.warning(
             "worker %d has died (%s); another one in %.1f s",
             worker.number,
             _told(code),

@@ -29,4 +29,4 @@ class SyntaxProblems(Exception):
 
     def __init__(self, problems: Sequence[SyntaxProblem]) -> None:
         super().__init__("; ".join(problem.message for problem in problems))
-        self.problems = tuple(problems)
+        self.problems: tuple[SyntaxProblem, ...] = tuple(problems)

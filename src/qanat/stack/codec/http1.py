@@ -213,7 +213,7 @@ class Chunks:
         """Of a line that is not complete."""
         self._trailer = 0
         self._extensions = 0
-        self.done = False
+        self.done: bool = False
 
     def feed(self, data: bytes, payload: list[bytes] | None = None) -> int:
         """How many of the bytes belong to the body; fewer than all only when it is done."""

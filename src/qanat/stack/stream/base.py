@@ -38,7 +38,7 @@ class Stream(ABC):
     __slots__ = ("_reading", "_unread", "_writing", "ext")
 
     def __init__(self, ext: Extensions | None = None) -> None:
-        self.ext = Extensions() if ext is None else ext
+        self.ext: Extensions = Extensions() if ext is None else ext
         self._unread = b""
         self._reading = False
         self._writing = False

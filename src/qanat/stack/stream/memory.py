@@ -29,13 +29,13 @@ class _Way:
     __slots__ = ("capacity", "changed", "ended", "filled", "gone", "parts", "reset")
 
     def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
+        self.capacity: int = capacity
         self.parts: deque[bytes] = deque()
-        self.filled = 0
-        self.ended = False
-        self.gone = False
+        self.filled: int = 0
+        self.ended: bool = False
+        self.gone: bool = False
         """Whether nobody will read any more."""
-        self.reset = False
+        self.reset: bool = False
         self.changed: set[asyncio.Future[None]] = set()
 
     def wake(self) -> None:
