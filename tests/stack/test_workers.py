@@ -27,6 +27,10 @@ from qanat.stack import Stream, open_server
 from qanat.stack.workers import run_workers
 
 logging.basicConfig(level="INFO", format="%(message)s")
+
+def say(*words: object) -> None:
+    # One write, since others write to the same file.
+    os.write(1, (" ".join(map(str, words)) + "\\n").encode())
 PORT, COUNT, HOW = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 
 async def tell(stream: Stream, /) -> None:
@@ -36,18 +40,18 @@ async def tell(stream: Stream, /) -> None:
 async def serve(number: int) -> None:
     async with open_server(drain=5) as server:
         asyncio.get_running_loop().add_signal_handler(
-            signal.SIGHUP, lambda: print("hup", number, flush=True)
+            signal.SIGHUP, lambda: say("hup", number)
         )
         server.tcp(f"127.0.0.1:{PORT}", tell, reuse_port=HOW != "alone")
-        print("up", number, os.getpid(), flush=True)
+        say("up", number, os.getpid())
         await server.run()
-    print("ended", number, flush=True)
+    say("ended", number)
 
 def main(number: int) -> int | None:
     if HOW == "once" and number == 0:
         return 0
     if HOW == "restless":
-        print("up", number, os.getpid(), flush=True)
+        say("up", number, os.getpid())
         return 3
     asyncio.run(serve(number))
     return None
