@@ -198,7 +198,8 @@ def test_idle_flows_end(run: Any, way: str) -> None:
 
     report = run(relayed(way, scenario, idle=0.2))
     assert (report.reason, report.bytes_up) == ("idle_timeout", 1)
-    assert report.seconds >= 0.2
+    # Two times of the loop's clock, whose difference is not exact.
+    assert report.seconds >= 0.2 - 1e-6
 
 
 @pytest.mark.parametrize("way", WAYS)
