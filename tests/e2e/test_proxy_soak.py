@@ -29,7 +29,7 @@ from tests.support.wait import wait_until
 
 __all__: list[str] = []
 
-SECONDS = float(os.environ.get("QANAT_SOAK_SECONDS", "12"))
+SECONDS = float(os.environ.get("QANAT_SOAK_SECONDS", "6"))
 SEED = int(os.environ.get("QANAT_SOAK_SEED", str(random.SystemRandom().randrange(1 << 30))))
 CLIENTS = 8
 PATIENCE = 20.0

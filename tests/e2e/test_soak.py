@@ -30,7 +30,7 @@ from tests.support.peers import Address, beside, connect
 from tests.support.relay_process import RelayProcess
 from tests.support.wait import wait_until
 
-SECONDS = float(os.environ.get("QANAT_SOAK_SECONDS", "25"))
+SECONDS = float(os.environ.get("QANAT_SOAK_SECONDS", "18"))
 SEED = int(os.environ.get("QANAT_SOAK_SEED", str(random.SystemRandom().randrange(1 << 30))))
 CLIENTS = 16
 HOST = f"127.79.{os.getpid() >> 8 & 255}.{os.getpid() & 255 or 1}"

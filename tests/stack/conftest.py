@@ -6,7 +6,7 @@ import asyncio
 import gc
 import sys
 import warnings
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
 import pytest
@@ -43,8 +43,17 @@ if sys.version_info >= (3, 12):
     _LOOPS["eager"] = _eager
 
 
+@pytest.fixture(scope="session")
+def few_objects() -> Iterator[None]:
+    """Collections look at what tests make alone, and not at all modules of all tests."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture(params=list(_LOOPS))
-def run(request: pytest.FixtureRequest) -> Run[Any]:
+def run(request: pytest.FixtureRequest, few_objects: None) -> Run[Any]:
     """Runs a coroutine on each kind of loop; fails if it leaves a task or an unclosed resource."""
 
     def of_loop(work: Coroutine[Any, Any, T]) -> T:
