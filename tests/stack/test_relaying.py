@@ -179,7 +179,10 @@ def test_an_answer_gets_through_while_the_client_still_sends(run: Any, way: str)
             await made.target.write(b"413 too much")
             # Closed with most of the upload unread: the kernel resets behind the answer.
             await made.target.aclose()
-            assert await read_all(made.client) == b"413 too much"
+            assert await made.client.read_exactly(12) == b"413 too much"
+            # Who hears of the reset, the reader or the writer, is a matter of luck.
+            with suppress(StreamBroken):
+                assert await made.client.read() == b""
             sending.cancel()
             await asyncio.wait({sending})
             await made.client.aclose()
