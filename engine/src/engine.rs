@@ -33,6 +33,8 @@ use crate::runtime::{Inbox, MAX_WORKERS, Sleep, Worker, ready};
 use crate::shared::{Endpoint, Group, Heir, Shared};
 use crate::stats::{EndpointStats, WorkerStats};
 
+/// How often another port is asked for when one that the kernel chose is free for TCP alone.
+const PORT_TRIES: u32 = 16;
 /// How long a worker may take to answer before it counts as stuck.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -240,28 +242,48 @@ impl Engine {
         let failed = |kind: &'static str| {
             move |error| Error::io("bind", &format!("can't listen on {kind} {addr}"), error)
         };
-        let mut tcp = None;
-        if let Some(options) = &plan.tcp {
-            let fd = match inherited.tcp {
-                Some(fd) => adopt(fd).map_err(failed("tcp"))?,
-                None => listening.tcp(options.accept_mptcp).map_err(failed("tcp"))?,
-            };
-            set_listener_options(&fd, &route).map_err(failed("tcp"))?;
-            // With port 0, both protocols listen on the port that the kernel chose for the first.
-            if listening.addr.port() == 0
-                && let Some(addr) = local(&fd)
-            {
-                listening.addr.set_port(addr.port());
+        let mut tries = 0;
+        let (tcp, udp) = loop {
+            let mut tcp = None;
+            listening.addr = addr;
+            let mut is_chosen = false;
+            if let Some(options) = &plan.tcp {
+                let given = inherited.tcp.take();
+                let is_ours = given.is_none();
+                let fd = match given {
+                    Some(fd) => adopt(fd).map_err(failed("tcp"))?,
+                    None => listening.tcp(options.accept_mptcp).map_err(failed("tcp"))?,
+                };
+                set_listener_options(&fd, &route).map_err(failed("tcp"))?;
+                // With port 0, both protocols listen on the port that the kernel chose for the
+                // first.
+                if addr.port() == 0
+                    && let Some(chosen) = local(&fd)
+                {
+                    listening.addr.set_port(chosen.port());
+                    is_chosen = is_ours;
+                }
+                tcp = Some(fd);
             }
-            tcp = Some(fd);
-        }
-        let mut udp = None;
-        if plan.udp.is_some() {
-            udp = Some(match inherited.udp {
-                Some(fd) => adopt(fd).map_err(failed("udp"))?,
-                None => listening.udp().map_err(failed("udp"))?,
-            });
-        }
+            let udp = match (plan.udp.is_some(), inherited.udp.take()) {
+                (false, _) => None,
+                (true, Some(fd)) => Some(adopt(fd).map_err(failed("udp"))?),
+                (true, None) => match listening.udp() {
+                    Ok(fd) => Some(fd),
+                    // It may be free for the first alone.
+                    Err(error)
+                        if is_chosen
+                            && error.kind() == io::ErrorKind::AddrInUse
+                            && tries < PORT_TRIES =>
+                    {
+                        tries += 1;
+                        continue;
+                    }
+                    Err(error) => return Err(failed("udp")(error)),
+                },
+            };
+            break (tcp, udp);
+        };
         let handle = self.next_serial();
         let endpoint = Arc::new(Endpoint {
             handle,
