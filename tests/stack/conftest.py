@@ -6,7 +6,8 @@ import asyncio
 import gc
 import sys
 import warnings
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
+from functools import cache
 from typing import Any, TypeVar
 
 import pytest
@@ -43,18 +44,20 @@ if sys.version_info >= (3, 12):
     _LOOPS["eager"] = _eager
 
 
-@pytest.fixture(scope="session")
-def few_objects() -> Iterator[None]:
-    """Collections look at what tests make alone, and not at all modules of all tests."""
+@cache
+def look_at_few_objects() -> None:
+    """From now on, collections look at what tests make alone, and not at all modules of all tests.
+
+    Those who warn of what is left do so as before."""
     gc.collect()
     gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(params=list(_LOOPS))
-def run(request: pytest.FixtureRequest, few_objects: None) -> Run[Any]:
+def run(request: pytest.FixtureRequest) -> Run[Any]:
     """Runs a coroutine on each kind of loop; fails if it leaves a task or an unclosed resource."""
+
+    look_at_few_objects()
 
     def of_loop(work: Coroutine[Any, Any, T]) -> T:
         async def watched() -> T:
