@@ -6,11 +6,11 @@ begins otherwise is told so at once.
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from typing import Any
 
-from qanat.stack.errors import PhaseTimeout, RemoteProtocolError
+from qanat.stack.errors import RemoteProtocolError
+from qanat.stack.phases import within
 from qanat.stack.service import Service
 from qanat.stack.stream.base import Stream
 
@@ -27,13 +27,8 @@ class MixedProxy:
     """Seconds for the first byte."""
 
     async def __call__(self, stream: Stream, /) -> Any:
-        try:
-            async with asyncio.timeout(self.timeout) as limit:
-                seen = await stream.peek()
-        except TimeoutError as error:
-            if not limit.expired():
-                raise
-            raise PhaseTimeout("handshake", self.timeout or 0.0) from error
+        async with within(self.timeout, "handshake"):
+            seen = await stream.peek()
         if not seen:
             return None
         first = seen[0]

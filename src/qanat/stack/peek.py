@@ -3,7 +3,6 @@ is chosen reads from the beginning."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
@@ -11,6 +10,7 @@ from typing import Final, Generic, TypeVar
 from qanat.stack.codec.client_hello import LONGEST_HELLO, ClientHello, parse_client_hello
 from qanat.stack.codec.verdict import NEED_MORE, NeedMore
 from qanat.stack.errors import LocalProtocolError, PhaseTimeout, RemoteProtocolError
+from qanat.stack.phases import within
 from qanat.stack.service import Service
 from qanat.stack.stream.base import Stream
 
@@ -171,10 +171,9 @@ async def _look(
 ) -> T | None:
     """What ``judge`` makes of the first bytes, shown whenever there are more of them; None when
     there won't be enough."""
-    limit = asyncio.timeout(seconds)
     seen = b""
     try:
-        async with limit:
+        async with within(seconds, "first-bytes"):
             while True:
                 before, seen = seen, await stream.peek(len(seen), most)
                 if len(seen) == len(before):
@@ -182,9 +181,7 @@ async def _look(
                 judged = judge(seen)
                 if not isinstance(judged, NeedMore):
                     return judged
-    except TimeoutError as error:
-        if not limit.expired():
-            raise
+    except PhaseTimeout:
         if may_be_silent:
             return None
-        raise PhaseTimeout("first-bytes", seconds or 0.0) from error
+        raise

@@ -47,6 +47,7 @@ from qanat.stack.errors import (
 )
 from qanat.stack.extensions import Extensions
 from qanat.stack.facts import Target, User
+from qanat.stack.phases import within
 from qanat.stack.relaying import Relay
 from qanat.stack.service import Service
 from qanat.stack.stream.base import Stream
@@ -228,16 +229,11 @@ class _Client:
 
     async def _dial(self, target: Address) -> Stream:
         seconds = self._proxy.connect_timeout
-        try:
-            async with asyncio.timeout(seconds) as limit:
-                ext = self._stream.ext.fork()
-                if self._asked is not None:
-                    ext.insert(self._asked)
-                return await self._proxy.connect(ConnectTo(target, ext))
-        except TimeoutError as error:
-            if not limit.expired():
-                raise
-            raise PhaseTimeout("connect", seconds or 0.0) from error
+        async with within(seconds, "connect"):
+            ext = self._stream.ext.fork()
+            if self._asked is not None:
+                ext.insert(self._asked)
+            return await self._proxy.connect(ConnectTo(target, ext))
 
     async def _forward(self, head: RequestHead) -> bool:
         """One request and its answer; whether the client may ask for more."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -24,6 +23,7 @@ from qanat.stack.errors import (
     StackError,
 )
 from qanat.stack.facts import Client, Listener, Peer
+from qanat.stack.phases import within
 from qanat.stack.service import Service
 from qanat.stack.stream.base import Stream
 
@@ -80,10 +80,9 @@ class _Accepting(Generic[Out]):
         return await self.inner(stream)
 
     async def _header(self, stream: Stream) -> ProxyHeader | None:
-        limit = asyncio.timeout(self.timeout)
         seen = b""
         try:
-            async with limit:
+            async with within(self.timeout, "proxy-header"):
                 while True:
                     before, seen = seen, await stream.peek(len(seen), LONGEST_HEADER)
                     parsed = parse_proxy_header(seen)
@@ -97,12 +96,10 @@ class _Accepting(Generic[Out]):
                         if not self.optional or len(seen) >= len(b"PROXY "):
                             raise RemoteProtocolError("the end came within a PROXY header")
                         return None
-        except TimeoutError as error:
-            if not limit.expired():
-                raise
+        except PhaseTimeout:
             if self.optional and not seen:
                 return None
-            raise PhaseTimeout("proxy-header", self.timeout or 0.0) from error
+            raise
 
 
 @dataclass(frozen=True, slots=True)

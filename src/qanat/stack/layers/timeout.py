@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from qanat.stack.errors import PhaseTimeout
+from qanat.stack.phases import within
 from qanat.stack.service import Service
 
 __all__ = ["Timeout"]
@@ -33,12 +32,5 @@ class _Limited(Generic[In, Out]):
     inner: Service[In, Out]
 
     async def __call__(self, asked: In, /) -> Out:
-        limit = asyncio.timeout(self.seconds)
-        try:
-            async with limit:
-                return await self.inner(asked)
-        except TimeoutError as error:
-            # One from below, with another meaning, passes.
-            if not limit.expired():
-                raise
-            raise PhaseTimeout(self.phase, self.seconds) from error
+        async with within(self.seconds, self.phase):
+            return await self.inner(asked)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
 from qanat.stack.codec.client_hello import ClientHello
-from qanat.stack.errors import PhaseTimeout
 from qanat.stack.facts import Tls
 from qanat.stack.layers.engine_tls import EngineTls
+from qanat.stack.phases import within
 from qanat.stack.service import Service
 from qanat.stack.stream.base import Stream
 from qanat.stack.stream.engine import EngineStream
@@ -60,14 +59,8 @@ class _Accepting(Generic[Out]):
         return self._serve(stream)
 
     async def _serve(self, stream: Stream) -> Out:
-        limit = asyncio.timeout(self.handshake_timeout)
-        try:
-            async with limit:
-                inside = await shake_hands(stream, self.context, server_side=True)
-        except TimeoutError as error:
-            if not limit.expired():
-                raise
-            raise PhaseTimeout("tls-handshake", self.handshake_timeout or 0.0) from error
+        async with within(self.handshake_timeout, "tls-handshake"):
+            inside = await shake_hands(stream, self.context, server_side=True)
         name = asked_name(inside.session)
         inside.ext.insert(agreed(inside, name))
         try:
