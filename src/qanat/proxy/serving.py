@@ -241,11 +241,11 @@ class Serving:
         return [{name: getattr(flow, name) for name in _FLOW} for flow in flows]
 
     def endpoints(self) -> list[dict[str, Any]]:
-        stats = {entry["endpoint"]: entry for entry in self.stats()["endpoints"]}
+        stats = {entry["endpoint"]: entry for entry in self._counted()["endpoints"]}
         return [_shown(listener, stats.get(listener.name)) for listener in self._server.listeners]
 
     def stats(self) -> dict[str, Any]:
-        told = Stats.from_record(self._carrier.group.stats()).to_dict()
+        told = self._counted()
         told["users"] = list(self._users())
         told["clients"] = [
             {
@@ -258,7 +258,14 @@ class Serving:
         ]
         return told
 
+    def _counted(self) -> dict[str, Any]:
+        """By the engine."""
+        return Stats.from_record(self._carrier.group.stats()).to_dict()
+
     def _users(self) -> Iterator[dict[str, Any]]:
+        if not self._accounts.by_user:
+            # Nobody is counted, so there is nothing to look for among the flows.
+            return
         moving = self._moving()
         for name, account in list(self._accounts.by_user.items()):
             up, down = account.tell(*moving.get(name, (0, 0)))
