@@ -192,9 +192,10 @@ def test_a_reload_changes_the_way_for_new_connections(tmp_path: Path, site: str)
         capture_output=True,
         check=True,
     )
-    with socket.create_server(("127.0.0.1", 0)) as nobody:
+    with socket.socket() as nobody, proxy(tmp_path, "-c", str(file)) as process:
+        # Bound, so that it is nobody else's, and deaf.
+        nobody.bind(("127.0.0.1", 0))
         closed = nobody.getsockname()[1]
-    with proxy(tmp_path, "-c", str(file)) as process:
         process.ready()
         where = address(process)
 
