@@ -6,9 +6,14 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use _engine::desk::plan::{DeskListenPlan, DialPlan, JoinPlan, TlsAcceptPlan, TlsConnectPlan};
+use _engine::desk::plan::{
+    DeskListenPlan, DialPlan, ExchangePlan, JoinPlan, TlsAcceptPlan, TlsConnectPlan,
+};
 use _engine::first_words::{self, Found};
 use _engine::flow::limits::Gate;
+use _engine::http::chunks::Chunks;
+use _engine::http::head as http;
+use _engine::http::ordinary::{self, Agreed, Credentials};
 use _engine::net::addr::{RawAddr, unmapped};
 use _engine::net::network::Networks;
 use _engine::plan::{EndpointPlan, LimitsPlan, ResolverPlan};
@@ -24,7 +29,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 pub type Target = fn(&[u8]);
 
-pub const TARGETS: [(&str, Target); 14] = [
+pub const TARGETS: [(&str, Target); 15] = [
     ("plan_json", plan_json),
     ("kernel_address", kernel_address),
     ("gate", gate),
@@ -37,6 +42,7 @@ pub const TARGETS: [(&str, Target); 14] = [
     ("ws_head", ws_head),
     ("ws_frames", ws_frames),
     ("http_status", http_status),
+    ("http_messages", http_messages),
     ("uot_stream", uot_stream),
     ("socks_udp", socks_udp),
 ];
@@ -55,6 +61,7 @@ pub fn plan_json(bytes: &[u8]) {
     round::<LimitsPlan>(bytes);
     round::<ResolverPlan>(bytes);
     round::<JoinPlan>(bytes);
+    round::<ExchangePlan>(bytes);
     round::<DialPlan>(bytes);
     round::<DeskListenPlan>(bytes);
     round::<TlsAcceptPlan>(bytes);
@@ -202,6 +209,65 @@ pub fn ws_head(bytes: &[u8]) {
         assert_eq!(accepted.accept.len(), 28);
     }
     let _ = head::read_answer(&bytes[..end], "dGhlIHNhbXBsZSBub25jZQ==");
+}
+
+/// Messages of HTTP: what goes on is a whole head again, with nothing in it for one hop alone, and
+/// a chunked body ends at the same place however its bytes come.
+pub fn http_messages(bytes: &[u8]) {
+    fn whole(text: &[u8], first: &[u8]) {
+        let head = http::split(text).expect("what goes on is a head");
+        assert!(head.line.starts_with(first) || first.is_empty());
+        assert_eq!(http::end_of(text, 0), Some(text.len()));
+        let count = |wanted: &str| {
+            let same = |name: &&[u8]| name.eq_ignore_ascii_case(wanted.as_bytes());
+            head.fields
+                .iter()
+                .map(|(name, _)| *name)
+                .filter(same)
+                .count()
+        };
+        for hop in [
+            "connection",
+            "proxy-authorization",
+            "keep-alive",
+            "upgrade",
+            "te",
+        ] {
+            assert_eq!(count(hop), 0, "{hop}");
+        }
+        assert!(count("content-length") + count("transfer-encoding") <= 1);
+        assert_eq!(count("via"), 1);
+        if !first.is_empty() {
+            assert_eq!(count("host"), 1);
+        }
+    }
+    fn fed(bytes: &[u8], size: usize) -> Option<(usize, bool)> {
+        let (mut chunks, mut used) = (Chunks::default(), 0);
+        for piece in bytes.chunks(size) {
+            used += chunks.feed(piece).ok()?;
+        }
+        Some((used, chunks.is_done()))
+    }
+    let agreed = Agreed {
+        authority: b"a.test".to_vec(),
+        via: b"us".to_vec(),
+        credentials: Credentials::Whatever,
+    };
+    if let Some(end) = http::end_of(bytes, 0) {
+        if let Some(request) = ordinary::request(&bytes[..end], &agreed) {
+            let method = bytes.split(|byte| *byte == b' ').next().unwrap_or_default();
+            whole(&request.text, method);
+        }
+        for head_only in [false, true] {
+            if let Some(answer) = ordinary::answer(&bytes[..end], head_only, b"us") {
+                assert!((200..1000).contains(&answer.status));
+                whole(&answer.text, b"");
+            }
+        }
+    }
+    let at_once = fed(bytes, bytes.len().max(1));
+    assert_eq!(at_once, fed(bytes, 1));
+    assert_eq!(at_once, fed(bytes, 7));
 }
 
 /// WebSocket frames: however the bytes are cut, the same comes out.

@@ -9,6 +9,7 @@ pub mod engine;
 pub mod error;
 pub mod first_words;
 pub mod flow;
+pub mod http;
 pub mod net;
 pub mod plan;
 pub mod relay;

@@ -115,6 +115,7 @@ class Desk:
     * ``readable``, ``writable``, ``drained`` (a leg): nothing, once, after they were asked for
     * ``accepted`` (a listener): ``leg``, ``peer``, ``local``, ``tls`` (as in ``shaken``, or null)
     * ``asks`` (an association): ``target`` (``host:port``), which is to be allowed or denied
+    * ``answered`` (an exchange that tells): ``method``, ``status``, ``up``, ``down``, ``seconds``
     * ``ended`` (a flow, an association): ``reason``, ``detail``, ``up``, ``down``, ``packets_up``,
       ``packets_down``, ``seconds``
 
@@ -138,6 +139,20 @@ class Desk:
         ``listen`` (``ip:port``, else nothing) is what records show."""
     def close_endpoint(self, endpoint: int) -> None:
         """The row goes when its flows have ended."""
+    def exchange(
+        self,
+        client_fd: int,
+        target_fd: int,
+        plan: str,
+        unread: bytes | bytearray | memoryview | None = None,
+    ) -> int:
+        """Two sockets become a flow that exchanges messages of HTTP (ExchangePlan), until one comes
+        that is out of the ordinary. ``unread`` was read from the client before."""
+    def recover(self, flow: int) -> tuple[int, int, bytes, bytes, bytes, str, int, int] | None:
+        """What an exchange has left at its end, once: the descriptors of client and target, which
+        are the caller's now, or -1; bytes of the client that have not gone on; the head of a
+        request that has, and was not answered; what has come of the answer; why; how many requests
+        were answered; how many bytes of the unanswered one have gone on."""
     def adopt(self, fd: int, unread: bytes | bytearray | memoryview | None = None) -> int:
         """A leg over a connected TCP or Unix stream socket. ``unread`` was read from it and belongs
         before what it still holds."""
@@ -222,5 +237,8 @@ class Desk:
         """Limit all flows of the group whose plan names this key, together, living ones too, in
         bytes per second. A name is forgotten when it has neither limits nor flows. ``full`` when
         65,536 names are known."""
+    def spend(self, key: str, up: int, down: int) -> float:
+        """Python has moved bytes under the limits of this key: how many seconds to wait before it
+        moves more."""
     def shutdown(self) -> None:
         """Cut the flows, close everything else of this desk and return when it is done."""

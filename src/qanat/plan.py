@@ -26,6 +26,7 @@ __all__ = [
     "DnsMode",
     "DnsProtocol",
     "EndpointPlan",
+    "ExchangePlan",
     "HealthPlan",
     "HookPlan",
     "HttpCheckPlan",
@@ -373,6 +374,30 @@ class JoinPlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExchangePlan:
+    """Messages of HTTP between a client and a server that Python has brought together."""
+
+    flow: JoinPlan
+    """Its ``idle_timeout`` and ``linger`` mean nothing here."""
+    authority: str
+    """``host:port`` as the client writes it: requests for another one come back."""
+    via: str
+    """Our name in ``Via``."""
+    credentials: str | None = None
+    """What ``Proxy-Authorization`` must say, or None when it must not be there."""
+    checked: bool = False
+    """Whether that matters."""
+    head_timeout: float | None = None
+    """Seconds for a head that has begun, and a small body; None is no limit, as is 0."""
+    next_timeout: float | None = None
+    """Seconds for the next request."""
+    answer_timeout: float | None = None
+    """Seconds for a server to begin its answer, and for each piece of it."""
+    told: bool = False
+    """Whether each request is reported."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TlsAcceptPlan:
     """A TLS handshake with a client on a leg that Python holds."""
 
@@ -467,6 +492,7 @@ def to_json(
     plan: EndpointPlan
     | LimitsPlan
     | ResolverPlan
+    | ExchangePlan
     | JoinPlan
     | TlsAcceptPlan
     | TlsConnectPlan

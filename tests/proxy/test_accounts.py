@@ -15,13 +15,13 @@ from qanat.stack import (
     ConnectError,
     ConnectTo,
     Extensions,
-    Rates,
     Relay,
     RelayReport,
     Stream,
     User,
     memory_pipe,
 )
+from qanat.stack.courier import courier
 
 __all__: list[str] = []
 
@@ -115,10 +115,16 @@ def test_a_connection_that_is_cut_is_told_and_given_back(run: Any) -> None:
 def test_rates_are_told_to_the_engine_and_change_while_it_runs(run: Any) -> None:
     async def scenario() -> None:
         made = Accounts(lambda name: Allowance(up=1000))
-        assert await made.rates("alice") == ("user:alice",)
+        carrier = await courier()
+        (key,) = await made.rates("alice")
+        assert carrier.spend(key, 5000, 0) > 4
         await made.replace(lambda name: Allowance())
-        assert await made.rates("alice") == ()
-        assert Rates(("user:alice",)).keys == ("user:alice",)
+        assert carrier.spend(key, 5000, 0) == 0
+        # For who had no limit when they came, too.
+        assert await made.rates("alice") == (key,)
+        made.of("alice")
+        await made.replace(lambda name: Allowance(down=1000))
+        assert carrier.spend(key, 0, 5000) > 4
 
     run(scenario())
 

@@ -6,14 +6,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::lifted::Lifted;
-use super::plan::JoinPlan;
+use super::plan::{ExchangePlan, JoinPlan};
 use super::reports::Reports;
 use crate::error::Error;
+use crate::flow::exchange;
 use crate::flow::limits::Pass;
 use crate::flow::reason::Reason;
 use crate::flow::shares::MOST_NAMES;
 use crate::flow::table::{Opening, Protocol, State};
 use crate::flow::terms::Terms;
+use crate::http::ordinary::{Agreed, Credentials};
 use crate::relay::endpoint::{LocalEndpoint, PlanError, Route, limit};
 use crate::relay::tcp;
 use crate::runtime::Worker;
@@ -60,6 +62,8 @@ pub struct Legs {
     pub target: Lifted,
     pub first_up: Vec<u8>,
     pub first_down: Vec<u8>,
+    /// What is agreed about the messages that they exchange, if anything is.
+    pub exchange: Option<Box<exchange::Course>>,
 }
 
 impl Legs {
@@ -155,6 +159,27 @@ pub fn terms_of(plan: &JoinPlan, group: &Group, reports: &Arc<Reports>) -> Resul
         shares,
         reports: Arc::clone(reports),
         client_fd: std::cell::Cell::new(-1),
+    })
+}
+
+/// What a plan says about messages.
+pub fn course_of(plan: &ExchangePlan) -> Result<exchange::Course, Error> {
+    let credentials = match (plan.checked, &plan.credentials) {
+        (false, _) => Credentials::Whatever,
+        (true, None) => Credentials::None,
+        (true, Some(these)) => Credentials::These(these.as_bytes().to_vec()),
+    };
+    let time = |field, time: Option<f64>| seconds(field, time.unwrap_or(0.0));
+    Ok(exchange::Course {
+        agreed: Agreed {
+            authority: plan.authority.as_bytes().to_vec(),
+            via: plan.via.as_bytes().to_vec(),
+            credentials,
+        },
+        head_timeout: time("head_timeout", plan.head_timeout)?,
+        next_timeout: time("next_timeout", plan.next_timeout)?,
+        answer_timeout: time("answer_timeout", plan.answer_timeout)?,
+        told: plan.told,
     })
 }
 

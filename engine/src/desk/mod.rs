@@ -31,11 +31,12 @@ use self::dialling::Ways;
 use self::joining::{Counter, Join, Legs};
 use self::lifted::Lifted;
 use self::listening::Listener;
-use self::plan::JoinPlan;
+use self::plan::{ExchangePlan, JoinPlan};
 use self::recent::Recent;
 use self::reports::{Report, Reports};
 use crate::engine::Engine;
 use crate::error::Error;
+use crate::flow::exchange::{self, Left};
 use crate::flow::reason::Reason;
 use crate::flow::table::Flow;
 use crate::net::fd::Fd;
@@ -146,6 +147,35 @@ impl Desk {
         first_up: Vec<u8>,
         first_down: Vec<u8>,
     ) -> Result<u64, Error> {
+        let course = None;
+        self.begin([client, target], plan, [first_up, first_down], course)
+    }
+
+    /// As `lower`, for messages of HTTP: what is ordinary among them is exchanged, and the rest
+    /// comes back (`recover`).
+    pub fn exchange(
+        &self,
+        client: RawFd,
+        target: RawFd,
+        plan: ExchangePlan,
+        unread: Vec<u8>,
+    ) -> Result<u64, Error> {
+        let course = Some(Box::new(joining::course_of(&plan)?));
+        self.begin([client, target], plan.flow, [unread, Vec::new()], course)
+    }
+
+    /// What an exchange has left at its end; `None` for any other flow.
+    pub fn recover(&self, flow: u64) -> Option<Left> {
+        self.reports.fetch(flow)
+    }
+
+    fn begin(
+        &self,
+        [client, target]: [RawFd; 2],
+        plan: JoinPlan,
+        [first_up, first_down]: [Vec<u8>; 2],
+        exchange: Option<Box<exchange::Course>>,
+    ) -> Result<u64, Error> {
         self.ready_for_more()?;
         let shared = &self.engine.shared;
         let worker = shared.idlest();
@@ -163,6 +193,7 @@ impl Desk {
             target: Lifted::Plain(Fd::own(target)),
             first_up,
             first_down,
+            exchange,
         };
         let id = join.id;
         shared.loads[worker].expect_one();
@@ -213,6 +244,12 @@ impl Desk {
             true => Ok(()),
             false => Err(joining::too_many_names()),
         }
+    }
+
+    /// Bytes up and down that passed without the engine, under the limits of a key: how many
+    /// seconds to wait before more do.
+    pub fn spend(&self, key: &str, up: usize, down: usize) -> f64 {
+        self.group.shares.spend(key, [up, down], Instant::now())
     }
 
     /// Closes everything of this desk and waits until it is done.

@@ -51,6 +51,26 @@ impl JoinPlan {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub struct ExchangePlan {
+    pub flow: JoinPlan,
+    pub authority: String,
+    pub via: String,
+    #[serde(default)]
+    pub credentials: Option<String>,
+    #[serde(default)]
+    pub checked: bool,
+    #[serde(default)]
+    pub head_timeout: Option<f64>,
+    #[serde(default)]
+    pub next_timeout: Option<f64>,
+    #[serde(default)]
+    pub answer_timeout: Option<f64>,
+    #[serde(default)]
+    pub told: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct TlsAcceptPlan {
     pub tls: TlsListenPlan,
     #[serde(default = "handshake_timeout")]

@@ -1,10 +1,11 @@
 //! What happened to legs and flows of a desk, on its way to the owner's thread.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::flow::exchange::Left;
 use crate::net::fd::Fd;
 use crate::net::socket::check;
 
@@ -31,6 +32,8 @@ pub struct Reports {
 
 struct Queue {
     waiting: VecDeque<Report>,
+    /// What flows have left to the owner, until it is fetched.
+    left: HashMap<u64, Left>,
     /// Readable while reports wait. Gone when the desk is closed.
     bell: Option<Fd>,
 }
@@ -43,6 +46,7 @@ impl Reports {
         Ok(Self {
             queue: Mutex::new(Queue {
                 waiting: VecDeque::new(),
+                left: HashMap::new(),
                 bell: Some(bell),
             }),
             most,
@@ -67,6 +71,19 @@ impl Reports {
             // SAFETY: eventfd takes 8 bytes. It is open for as long as the queue is locked.
             unsafe { libc::write(bell, (&raw const one).cast(), 8) };
         }
+    }
+
+    /// Before the report that the flow has ended. Nobody fetches it from a closed desk.
+    pub fn leave(&self, flow: u64, left: Left) {
+        let mut queue = self.lock();
+        if queue.bell.is_some() {
+            queue.left.insert(flow, left);
+        }
+    }
+
+    /// What a flow has left.
+    pub fn fetch(&self, flow: u64) -> Option<Left> {
+        self.lock().left.remove(&flow)
     }
 
     /// Whether the owner must fetch before anything new begins.
@@ -102,7 +119,11 @@ impl Reports {
     /// From now on nobody is told anything.
     pub fn close(&self) {
         let mut queue = self.lock();
-        let forgotten = (queue.bell.take(), std::mem::take(&mut queue.waiting));
+        let forgotten = (
+            queue.bell.take(),
+            std::mem::take(&mut queue.waiting),
+            std::mem::take(&mut queue.left),
+        );
         drop(queue);
         drop(forgotten);
     }

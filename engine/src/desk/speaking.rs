@@ -335,6 +335,7 @@ impl Meeting {
             bytes
         };
         let legs = Legs {
+            exchange: None,
             first_up: first(target.outgoing, self.unread_client, client.incoming),
             first_down: first(client.outgoing, self.unread_target, target.incoming),
             client: client.leg,

@@ -3,6 +3,7 @@
 pub mod bridge;
 pub mod counters;
 pub mod ending;
+pub mod exchange;
 pub mod limits;
 pub mod pipes;
 pub mod pump;

@@ -197,6 +197,13 @@ impl Bucket {
         }
     }
 
+    /// Has passed what was not looked at before: how many seconds to wait until that is even.
+    pub(super) fn owe(&self, rate: u64, bytes: usize, now: Instant) -> f64 {
+        self.look(rate, now);
+        self.take(bytes);
+        self.look(rate, now).1
+    }
+
     fn take(&self, bytes: usize) {
         if let Some(level) = &mut *lock(&self.0) {
             level.tokens -= bytes as f64;

@@ -29,10 +29,11 @@ pub enum Reason {
     Quota,
     HookRefused,
     HookFailed,
+    HandedBack,
 }
 
 impl Reason {
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::ClientClosed,
         Self::TargetClosed,
         Self::ClientReset,
@@ -59,6 +60,7 @@ impl Reason {
         Self::Quota,
         Self::HookRefused,
         Self::HookFailed,
+        Self::HandedBack,
     ];
 
     /// The stable name in logs and metrics.
@@ -90,6 +92,7 @@ impl Reason {
             Self::Quota => "quota",
             Self::HookRefused => "hook_refused",
             Self::HookFailed => "hook_failed",
+            Self::HandedBack => "handed_back",
         }
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use super::rates::Bucket;
 
@@ -83,6 +84,19 @@ impl Shares {
         }
     }
 
+    /// Bytes up and down that passed without the engine, under the limits of a name: how many
+    /// seconds to wait before more do.
+    pub fn spend(&self, name: &str, bytes: [usize; 2], now: Instant) -> f64 {
+        let share = match self.lock().get(name) {
+            Some(share) if share.is_limited() => Arc::clone(share),
+            _ => return 0.0,
+        };
+        let ways = bytes.into_iter().enumerate();
+        ways.filter(|(way, count)| *count > 0 && share.rate(*way) > 0)
+            .map(|(way, count)| share.buckets[way].owe(share.rate(way), count, now))
+            .fold(0.0, f64::max)
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<Box<str>, Arc<Share>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -102,6 +116,19 @@ mod tests {
         assert!(Arc::ptr_eq(&one, &shares.get("alice").expect("room")));
         assert!(shares.set("alice", [0, 0]));
         assert!(!one.is_limited());
+    }
+
+    #[test]
+    fn what_passes_elsewhere_is_paid_from_the_same_bucket() {
+        let shares = Shares::default();
+        let now = Instant::now();
+        assert_eq!(shares.spend("alice", [5_000, 5_000], now), 0.0);
+        assert!(shares.set("alice", [1_000, 0]));
+        assert_eq!(shares.spend("alice", [0, 5_000], now), 0.0);
+        let wait = shares.spend("alice", [5_000, 5_000], now);
+        assert!((4.9..=5.1).contains(&wait), "{wait}");
+        let longer = shares.spend("alice", [1_000, 0], now);
+        assert!((longer - wait - 1.0).abs() < 0.01, "{longer}");
     }
 
     #[test]

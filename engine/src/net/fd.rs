@@ -32,6 +32,15 @@ impl Fd {
             .is_some_and(|word| word.load(Ordering::Relaxed) & (1 << (fd % 64)) != 0)
     }
 
+    /// The descriptor alone, which is the caller's from now on.
+    pub fn give_away(self) -> RawFd {
+        let raw = self.0;
+        mark(raw, false);
+        COUNT.fetch_sub(1, Ordering::Relaxed);
+        std::mem::forget(self);
+        raw
+    }
+
     /// Another descriptor of the same socket.
     pub fn share(&self) -> io::Result<Self> {
         // SAFETY: plain arguments.

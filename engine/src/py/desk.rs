@@ -11,6 +11,7 @@ use pyo3::types::PyBytes;
 use super::{PyEngine, parse};
 use crate::desk::Desk;
 use crate::error::Error;
+use crate::net::fd::Fd;
 
 #[pyclass(name = "Desk", module = "qanat._engine", frozen)]
 pub struct PyDesk {
@@ -39,6 +40,19 @@ impl PyDesk {
         }
     }
 }
+
+/// What a flow has left: client and target (-1 for what has ended), bytes unread, head asked, answer so far, why,
+/// requests, bytes up of the unanswered one.
+type Recovered<'py> = (
+    i32,
+    i32,
+    Bound<'py, PyBytes>,
+    Bound<'py, PyBytes>,
+    Bound<'py, PyBytes>,
+    &'static str,
+    u64,
+    u64,
+);
 
 #[pymethods]
 impl PyDesk {
@@ -93,6 +107,35 @@ impl PyDesk {
             up.into_owned(),
             down.into_owned(),
         )?)
+    }
+
+    #[pyo3(signature = (client_fd, target_fd, plan, unread = None))]
+    fn exchange(
+        &self,
+        client_fd: i32,
+        target_fd: i32,
+        plan: &str,
+        unread: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<u64> {
+        let desk = self.get()?;
+        let plan = parse(plan)?;
+        let unread = bytes(unread)?.into_owned();
+        Ok(desk.exchange(client_fd, target_fd, plan, unread)?)
+    }
+
+    fn recover<'py>(&self, py: Python<'py>, flow: u64) -> PyResult<Option<Recovered<'py>>> {
+        Ok(self.get()?.recover(flow).map(|left| {
+            (
+                left.client.map_or(-1, Fd::give_away),
+                left.target.map_or(-1, Fd::give_away),
+                PyBytes::new(py, &left.unread),
+                PyBytes::new(py, &left.asked),
+                PyBytes::new(py, &left.answered),
+                left.why,
+                left.requests,
+                left.up,
+            )
+        }))
     }
 
     #[pyo3(signature = (fd, unread = None))]
@@ -220,6 +263,10 @@ impl PyDesk {
 
     fn set_rates(&self, key: &str, up: Option<f64>, down: Option<f64>) -> PyResult<()> {
         Ok(self.get()?.set_rates(key, up, down)?)
+    }
+
+    fn spend(&self, key: &str, up: usize, down: usize) -> PyResult<f64> {
+        Ok(self.get()?.spend(key, up, down))
     }
 
     fn shutdown(&self, py: Python<'_>) -> PyResult<()> {

@@ -15,6 +15,7 @@ use super::road::{self, Arrival, Leg, Walk};
 use crate::desk::joining::Legs;
 use crate::flow::bridge::Bridge;
 use crate::flow::ending::{End, Farewell};
+use crate::flow::exchange::{self, Exchange};
 use crate::flow::limits::Pass;
 use crate::flow::pump::Pump;
 use crate::flow::reason::Reason;
@@ -84,6 +85,8 @@ enum Stage {
     Pump(Pump),
     /// At least one leg is wrapped.
     Bridge(Box<Bridge>),
+    /// Messages of HTTP.
+    Exchange(Box<Exchange>),
     /// One leg still delivers what it was given before it is reset.
     Flush(Box<Flush>),
     Ended,
@@ -175,6 +178,10 @@ impl Life {
                 Poll::Ready(end) => Some(self.part(end)),
                 Poll::Pending => None,
             },
+            Stage::Exchange(exchange) => match exchange.poll(&self.worker, &self.flow) {
+                Poll::Ready(end) => Some(self.exchanged(end)),
+                Poll::Pending => None,
+            },
             Stage::Flush(flush) => {
                 let now = self.worker.now();
                 let gone = flush.leg.is(ready::ERROR);
@@ -236,6 +243,7 @@ impl Life {
             target,
             first_up,
             first_down,
+            exchange,
         } = *legs;
         let worker = &self.worker;
         let settled = client
@@ -254,11 +262,15 @@ impl Life {
             terms.client_fd.set(client.io().as_raw_fd());
         }
         worker.young.note(worker, &self.flow);
-        match (client, target) {
-            (Leg::Plain(client), Leg::Plain(target)) => Stage::Pump(
+        match (client, target, exchange) {
+            (Leg::Plain(client), Leg::Plain(target), None) => Stage::Pump(
                 Pump::new(worker, client, target, &self.flow).after(first_up, first_down),
             ),
-            (client, target) => {
+            (Leg::Plain(client), Leg::Plain(target), Some(course)) => {
+                let exchange = Exchange::new(worker, client, target, course, first_up);
+                Stage::Exchange(Box::new(exchange))
+            }
+            (client, target, _) => {
                 let (client, target) = (client.into_stream(), target.into_stream());
                 let bridge = Bridge::new(worker, client, target, &self.flow);
                 Stage::Bridge(Box::new(bridge.after(first_up, first_down)))
@@ -332,6 +344,10 @@ impl Life {
                 pump.client.reset();
                 pump.target.reset();
             }
+            Stage::Exchange(exchange) => {
+                self.flow.forget_sockets();
+                exchange.reset();
+            }
             Stage::Flush(flush) => flush.leg.reset(),
             Stage::Ended => {}
         }
@@ -375,6 +391,16 @@ impl Life {
             look: FLUSH_FIRST_LOOK,
             sleep,
         }))
+    }
+
+    /// There are no more messages that this flow exchanges.
+    fn exchanged(&mut self, end: exchange::End) -> Stage {
+        let Stage::Exchange(exchange) = std::mem::replace(&mut self.stage, Stage::Ended) else {
+            return Stage::Ended;
+        };
+        self.flow.forget_sockets();
+        let (reason, detail) = exchange.end(end, &self.flow);
+        self.end(reason, detail.as_deref())
     }
 
     fn flushed(&mut self) -> Stage {

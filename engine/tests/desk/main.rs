@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod exchanges;
 mod flows;
 mod legs;
 mod office;

@@ -25,9 +25,14 @@ pub struct Office {
 
 impl Office {
     pub fn open(workers: usize) -> Self {
+        Self::with_reports(workers, 65_536)
+    }
+
+    /// So many reports may wait.
+    pub fn with_reports(workers: usize, most: usize) -> Self {
         let engine = Arc::new(Engine::start(workers, 0).unwrap());
         let group = engine.open_group(&LimitsPlan::default()).unwrap();
-        let desk = Desk::open(&engine, group, 65_536).unwrap();
+        let desk = Desk::open(&engine, group, most).unwrap();
         let endpoint = desk.endpoint("office", "").unwrap();
         Self {
             desk,

@@ -39,6 +39,7 @@ ENDED: Final[Mapping[str, str]] = MappingProxyType(
         "quota": "The endpoint's quota of bytes was used up.",
         "hook_refused": "The endpoint's hook refused the flow; its reason is the detail.",
         "hook_failed": "The hook failed or took longer than hook_timeout; see the detail.",
+        "handed_back": "The engine left a client's further requests to Python; nothing is wrong.",
         "error": "Something unexpected failed; see the detail.",
     }
 )

@@ -13,8 +13,9 @@ from typing import Any, Final
 
 from qanat.stack.bridge import Bridge
 from qanat.stack.connect.target import Connector, ConnectTo
-from qanat.stack.courier import courier
+from qanat.stack.courier import Courier, courier
 from qanat.stack.errors import ConnectError
+from qanat.stack.extensions import Extensions
 from qanat.stack.facts import Rates, User
 from qanat.stack.relaying import RelayReport
 from qanat.stack.service import Service
@@ -54,6 +55,11 @@ class Account:
         return self.told
 
 
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """This connection is among those of its user."""
+
+
 class Accounts:
     """Of all users. ``allowance`` tells what one may have; a reload replaces it."""
 
@@ -81,29 +87,38 @@ class Accounts:
                 domain="local",
             )
 
+    def begin(self, name: str, ext: Extensions) -> None:
+        """One more connection of this user; :raises ConnectError: of kind ``limit``."""
+        self.admit(name)
+        self.of(name).open += 1
+        ext.insert(_Counted())
+
+    def end(self, name: str) -> None:
+        self.of(name).open -= 1
+
     async def rates(self, name: str) -> tuple[str, ...]:
-        """The name of the user's limit on bytes a second, told to the engine when it is new."""
+        """The name of the user's limits on bytes a second, told to the engine when they are new. It
+        is the same without any, so that a reload can set some for what is on its way."""
         allowed = self.allowance(name)
-        if not (allowed.up or allowed.down):
-            return ()
-        key = f"user:{name}"
-        if self._limited.get(name) != allowed:
-            carrier = await courier()
-            carrier.set_rates(key, allowed.up or None, allowed.down or None)
+        if (allowed.up or allowed.down) and self._limited.get(name) != allowed:
+            self._limit(await courier(), name, allowed)
+        return (f"user:{name}",)
+
+    def _limit(self, carrier: Courier, name: str, allowed: Allowance) -> None:
+        carrier.set_rates(f"user:{name}", allowed.up or None, allowed.down or None)
+        if allowed.up or allowed.down:
             self._limited[name] = allowed
-        return (key,)
+        else:
+            self._limited.pop(name, None)
 
     async def replace(self, allowance: Callable[[str], Allowance]) -> None:
         """Other limits from now on, for connections that are open, too."""
         self.allowance = allowance
         carrier = await courier()
-        for name in list(self._limited):
+        for name in self.by_user.keys() | self._limited.keys():
             allowed = allowance(name)
-            carrier.set_rates(f"user:{name}", allowed.up or None, allowed.down or None)
-            if allowed.up or allowed.down:
-                self._limited[name] = allowed
-            else:
-                del self._limited[name]
+            if self._limited.get(name, Allowance()) != allowed:
+                self._limit(carrier, name, allowed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +138,7 @@ class _Within:
 
     async def __call__(self, asked: ConnectTo, /) -> Stream:
         user = asked.ext.get(User)
-        if user is not None:
+        if user is not None and asked.ext.get(_Counted) is None:
             self.accounts.admit(user.name)
         return await self.inner(asked)
 
@@ -142,20 +157,17 @@ class Accounted:
         if user is None:
             return await self._told(bridge)
         # Once more, since others may have been connected while this one was dialled.
-        self.accounts.admit(user.name)
-        keys = await self.accounts.rates(user.name)
-        if keys:
-            bridge.ext.insert(Rates(keys))
+        self.accounts.begin(user.name, bridge.ext)
         account = self.accounts.of(user.name)
-        account.open += 1
         account.total += 1
         try:
+            bridge.ext.insert(Rates(await self.accounts.rates(user.name)))
             report = await self._told(bridge)
             account.bytes_up += report.bytes_up
             account.bytes_down += report.bytes_down
             return report
         finally:
-            account.open -= 1
+            self.accounts.end(user.name)
 
     async def _told(self, bridge: Bridge) -> RelayReport:
         began = asyncio.get_running_loop().time()

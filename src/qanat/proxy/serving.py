@@ -426,9 +426,12 @@ class Serving:
         user = request.ext.get(User)
         if user is not None:
             account = self._accounts.of(user.name)
-            account.total += 1
+            account.total += request.requests
             account.bytes_up += request.bytes_up
             account.bytes_down += request.bytes_down
+        if not request.method:
+            # Several together: nobody reads of each.
+            return
         self._write(
             request.ext,
             None,

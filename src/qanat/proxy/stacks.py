@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qanat.config.proxy import ProxyConfig
+from qanat.observe.access import is_written
 from qanat.proxy.accounts import Accounted, Accounts, WithinAllowance
 from qanat.proxy.auth import Authenticator
 from qanat.proxy.http import Forwarded, HttpProxy
@@ -115,6 +116,8 @@ class Stacks:
             connect_timeout=config.connect_timeout or None,
             answer_timeout=config.idle_timeout or None,
             forwarded=policy.forwarded,
+            each=is_written,
+            limits=policy.accounts,
         )
 
     def of(self, form: str, name: str) -> Service[Stream, Any]:

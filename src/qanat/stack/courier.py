@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from qanat.stack.errors import StackError
 if TYPE_CHECKING:
     from qanat._engine import Desk
 
-__all__ = ["Courier", "Ended", "EngineRefused", "courier"]
+__all__ = ["Courier", "Ended", "EngineRefused", "Left", "courier"]
 
 Callback = Callable[[str, str], None]
 
@@ -62,6 +63,31 @@ class Ended:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What an exchange of messages leaves at its end."""
+
+    client_fd: int
+    upstream_fd: int
+    """Whose they are now; -1 for what has ended."""
+    unread: bytes
+    """Read from the client, and not gone on."""
+    asked: bytes
+    """The head of a request that has gone on and was not answered."""
+    answered: bytes
+    """What has come of the answer."""
+    why: str
+    requests: int
+    """How many were answered."""
+    up: int
+    """Bytes of the unanswered request that have gone on."""
+
+    def close(self) -> None:
+        for fd in (self.client_fd, self.upstream_fd):
+            if fd >= 0:
+                os.close(fd)
+
+
 class Courier:
     """Belongs to one event loop and is used on it alone."""
 
@@ -78,6 +104,7 @@ class Courier:
             raise
         self._watching: dict[int, Callback] = {}
         self._waiting: dict[int, asyncio.Future[Ended]] = {}
+        self._told: dict[int, Callable[[str], None]] = {}
         self._endpoints: dict[tuple[str, str], int] = {}
         self._closed = False
         self._until_loop_ends: AsyncGenerator[None] | None = None
@@ -127,6 +154,30 @@ class Courier:
             raise EngineRefused(str(error), error.code) from error
         return flow, self.ending(flow)
 
+    def exchange(
+        self,
+        client_fd: int,
+        upstream_fd: int,
+        plan: str,
+        unread: bytes,
+        told: Callable[[str], None] | None,
+    ) -> tuple[int, asyncio.Future[Ended]]:
+        """Hand two sockets down whose messages are to be exchanged; ``told`` of each request.
+
+        :raises EngineRefused: the descriptors are still the caller's.
+        """
+        with self.translated():
+            flow = self.desk.exchange(client_fd, upstream_fd, plan, unread)
+        if told is not None:
+            self._told[flow] = told
+        return flow, self.ending(flow)
+
+    def recover(self, flow: int) -> Left | None:
+        """What an exchange has left that has ended; nothing if it was cut."""
+        self._told.pop(flow, None)
+        left = self.desk.recover(flow)
+        return None if left is None else Left(*left)
+
     def ending(self, flow: int) -> asyncio.Future[Ended]:
         """How a flow ends that was begun just now, before the loop turned."""
         future = self._waiting[flow] = self._loop.create_future()
@@ -143,6 +194,11 @@ class Courier:
         """Limit all flows that name this key together, in bytes a second."""
         with self.translated():
             self.desk.set_rates(name, up, down)
+
+    def spend(self, name: str, up: int, down: int) -> float:
+        """Bytes were moved here under the limits of this key: how many seconds to wait before more
+        are."""
+        return self.desk.spend(name, up, down)
 
     @contextmanager
     def translated(self) -> Iterator[None]:
@@ -178,10 +234,16 @@ class Courier:
             return
         waiting, watching = self._waiting, self._watching
         for handle, kind, text in reports:
+            if kind == "answered":
+                self._tell(handle, text)
+                continue
             future = waiting.pop(handle, None)
             if future is not None:
                 if not future.done():
                     future.set_result(Ended.from_report(text))
+                elif (left := self.recover(handle)) is not None:
+                    # Nobody waits for it any more.
+                    left.close()
                 continue
             callback = watching.get(handle)
             if callback is None:
@@ -192,6 +254,15 @@ class Courier:
                 callback(kind, text)
             except Exception:
                 _logger.exception("a report of the engine could not be handed on")
+
+    def _tell(self, flow: int, text: str) -> None:
+        told = self._told.get(flow)
+        if told is None:
+            return
+        try:
+            told(text)
+        except Exception:
+            _logger.exception("a report of the engine could not be handed on")
 
 
 def _no_events(_: list[dict[str, Any]]) -> None:

@@ -22,7 +22,7 @@ from qanat.stack.stream.base import Stream
 from qanat.stack.stream.engine import EngineStream
 from qanat.stack.stream.sockets import SocketStream, detach_both
 
-__all__ = ["LoweredFlow", "lowerable", "lowered"]
+__all__ = ["LoweredFlow", "flow_plan", "lowerable", "lowered"]
 
 _logger = logging.getLogger("qanat.stack")
 
@@ -58,7 +58,8 @@ async def lowered(
     except ImportError:
         return client, upstream
     try:
-        plan = _plan(carrier, client, upstream, idle, linger)
+        # Written here, since this happens for every flow.
+        plan = json.dumps(flow_plan(carrier, client, upstream, idle, linger))
         if isinstance(client, SocketStream) and isinstance(upstream, SocketStream):
             return _lower(carrier, client, upstream, plan)
         # Streams of the engine first: one that has failed is found before a socket is taken.
@@ -73,16 +74,20 @@ async def lowered(
         return client, upstream
 
 
-def _plan(
-    carrier: Courier, client: Stream, upstream: Stream, idle: float | None, linger: float | None
-) -> str:
-    """A JoinPlan as JSON. Written here, since this happens for every flow."""
+def flow_plan(
+    carrier: Courier,
+    client: Stream,
+    upstream: Stream,
+    idle: float | None = None,
+    linger: float | None = None,
+) -> dict[str, Any]:
+    """What a JoinPlan says, by the facts of both streams."""
     ext = client.ext
     listener, asked = ext.get(Listener), ext.get(Target)
     source, peer = ext.get(Client) or ext.get(Peer), upstream.ext.get(Peer)
     user, rates, accepted = ext.get(User), ext.get(Rates), ext.get(Accepted)
     name = listener.name if listener is not None and listener.name else "stack"
-    plan: dict[str, Any] = {
+    return {
         "endpoint": carrier.endpoint(name),
         "target": str(asked.address if asked else peer.address if peer else ""),
         "client": _numeric(source),
@@ -95,7 +100,6 @@ def _plan(
         "age": 0.0 if accepted is None else max(0.0, carrier.now() - accepted.at),
         "connect": None,
     }
-    return json.dumps(plan)
 
 
 def _numeric(fact: Client | Peer | Listener | None) -> str | None:

@@ -13,6 +13,7 @@ from qanat.proxy import HttpProxy, UserPass
 from qanat.proxy.http.hop_by_hop import OUR_NAME
 from qanat.stack import Address, ConnectError, ConnectTo, Denied, MemoryNetwork, StackError, Stream
 from qanat.stack.errors import RemoteProtocolError
+from tests.proxy.http.sites import Site, message, read_all
 
 __all__: list[str] = []
 
@@ -20,53 +21,6 @@ PROXY, SITE = Address("proxy.test", 1), Address("site.test", 80)
 CHUNKS = [1, 7, None]
 
 Server = Callable[[Stream], Awaitable[None]]
-
-
-class Site:
-    """A server of the test: says the next of its answers to each request, and remembers them."""
-
-    def __init__(self, *answers: bytes, end: bool = False) -> None:
-        self.answers = list(answers)
-        self.requests: list[bytes] = []
-        self.connections = 0
-        self.end = end
-
-    async def __call__(self, stream: Stream, /) -> None:
-        self.connections += 1
-        while self.answers:
-            request = await message(stream)
-            if not request:
-                return
-            self.requests.append(request)
-            await stream.write(self.answers.pop(0))
-            if self.end:
-                return
-        await stream.read()
-
-
-async def message(stream: Stream) -> bytes:
-    """A head and its body by Content-Length or chunks; empty at the end."""
-    seen = b""
-    while b"\r\n\r\n" not in seen:
-        part = await stream.read(1)
-        if not part:
-            return seen
-        seen += part
-    head = seen.lower()
-    if b"content-length:" in head:
-        length = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0])
-        seen += await stream.read_exactly(length)
-    elif b"transfer-encoding: chunked" in head:
-        while not seen.endswith(b"0\r\n\r\n"):
-            seen += await stream.read_exactly(1)
-    return seen
-
-
-async def read_all(stream: Stream) -> bytes:
-    parts = []
-    while part := await stream.read():
-        parts.append(part)
-    return b"".join(parts)
 
 
 async def talk(
@@ -194,7 +148,7 @@ def test_an_old_client_gets_what_it_understands(run: Any) -> None:
 
 
 def test_an_answer_that_ends_with_its_connection(run: Any) -> None:
-    site = Site(b"HTTP/1.1 200 OK\r\n\r\nuntil the end", end=True)
+    site = Site(b"HTTP/1.1 200 OK\r\n\r\nuntil the end", ends_after=1)
     said = b"GET http://site.test/ HTTP/1.1\r\nHost: site.test\r\n\r\n"
     status, fields, body = head_of(run(talk(site, said)))
     assert (status, fields[b"connection"], body) == (200, b"close", b"until the end")
@@ -411,7 +365,7 @@ def test_a_server_that_closed_meanwhile_is_asked_again_for_what_can_be_repeated(
 )
 def test_an_ambiguous_answer_is_a_bad_gateway(run: Any, answer: bytes) -> None:
     said = b"GET http://site.test/ HTTP/1.1\r\nHost: site.test\r\n\r\n"
-    told = run(talk(Site(answer, end=True), said, errors=1))
+    told = run(talk(Site(answer, ends_after=1), said, errors=1))
     assert head_of(told)[0] == 502
     assert b"hello" not in told
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 from qanat.stack.codec.http1 import Chunks, Framing
 from qanat.stack.errors import IncompleteRead, PhaseTimeout, StreamBroken
@@ -20,9 +21,10 @@ async def carry(
     payload_only: bool = False,
     status: int = 400,
     before: bytes = b"",
+    passed: Callable[[int], Awaitable[None]] | None = None,
 ) -> int:
     """How many bytes went. What follows the body stays in the source, and what comes ``before`` it
-    goes out with the first of it.
+    goes out with the first of it. ``passed`` is told of the bytes that went, and may wait.
 
     Chunks are passed on as they are, or as what they hold with ``payload_only``. Raises
     IncompleteRead when the body is cut short, PhaseTimeout after ``idle`` seconds without a byte.
@@ -47,6 +49,8 @@ async def carry(
             if payload is not None:
                 data = b"".join(payload)
         await sink.write(before + data if before else data)
+        if passed is not None:
+            await passed(len(before) + len(data))
         before = b""
         moved += len(data)
         if kind == "length":

@@ -15,17 +15,20 @@ from base64 import b64decode
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from qanat.proxy.auth import Authenticator
 from qanat.proxy.http.body import carry
+from qanat.proxy.http.exchange import Agreed, exchanged
 from qanat.proxy.http.hop_by_hop import forwarded_request, forwarded_response, wants_upgrade
+from qanat.proxy.http.pace import Pace
 from qanat.proxy.http.pages import page_for
-from qanat.proxy.http.target import absolute_target, connect_target
+from qanat.proxy.http.target import Absolute, absolute_target, connect_target
 from qanat.stack.address import Address
 from qanat.stack.bridge import Bridge
 from qanat.stack.codec.http1 import (
     HEAD_CAP,
+    NO_BODY,
     Framing,
     RequestHead,
     ResponseHead,
@@ -36,6 +39,7 @@ from qanat.stack.codec.http1 import (
 )
 from qanat.stack.codec.verdict import NEED_MORE, Parser
 from qanat.stack.connect.target import Connector, ConnectTo
+from qanat.stack.courier import Left, courier
 from qanat.stack.errors import (
     AuthRequired,
     ConnectError,
@@ -46,19 +50,20 @@ from qanat.stack.errors import (
     StreamBroken,
 )
 from qanat.stack.extensions import Extensions
-from qanat.stack.facts import Target, User
+from qanat.stack.facts import Rates, Target, User
 from qanat.stack.phases import within
 from qanat.stack.relaying import Relay
 from qanat.stack.service import Service
 from qanat.stack.stream.base import Stream
 from qanat.stack.stream.sockets import SocketStream
 
-__all__ = ["Forwarded", "HttpProxy"]
+__all__ = ["Forwarded", "HttpProxy", "UserLimits"]
 
 T = TypeVar("T")
 
 _ESTABLISHED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
 _LAST_WORD_SECONDS: Final = 2.0
+_IN_VAIN: Final = 3
 _IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"})
 
 
@@ -72,7 +77,26 @@ class Forwarded:
     status: int
     bytes_up: int
     bytes_down: int
+    """With the heads, as they went on."""
     seconds: float
+    requests: int = 1
+    """Several are told as one, without method and status, where nobody asked for each."""
+
+
+class UserLimits(Protocol):
+    """What users may have, by their names."""
+
+    async def rates(self, name: str, /) -> tuple[str, ...]:
+        """Names of the limits on bytes a second that hold for them."""
+
+    def begin(self, name: str, ext: Extensions, /) -> None:
+        """One more connection of theirs, with what is known of it.
+
+        :raises ConnectError: of kind ``limit``.
+        """
+
+    def end(self, name: str, /) -> None:
+        """One less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +121,13 @@ class HttpProxy:
     answer_timeout: float | None = 300.0
     """Seconds for a server to begin its answer."""
     forwarded: Callable[[Forwarded], Any] | None = field(default=None, repr=False)
+    each: Callable[[], bool] = field(default=lambda: True, repr=False)
+    """Whether ``forwarded`` is to hear of each request by itself. If not, those that the engine has
+    exchanged are told together."""
+    limits: UserLimits | None = field(default=None, repr=False)
+    """What holds for each user whose requests are forwarded; for tunnels that is up to ``then``."""
+    lower: bool = True
+    """Whether the engine may exchange messages of a client that keeps asking one server."""
 
     async def __call__(self, stream: Stream, /) -> Any:
         async with _Client(self, stream) as client:
@@ -106,11 +137,29 @@ class HttpProxy:
 class _Client:
     """One client connection, and the server that its last request went to."""
 
-    __slots__ = ("_asked", "_credentials", "_kept", "_kept_for", "_proxy", "_stream")
+    __slots__ = (
+        "_asked",
+        "_credentials",
+        "_held",
+        "_in_vain",
+        "_kept",
+        "_kept_for",
+        "_pace",
+        "_proxy",
+        "_raw",
+        "_stream",
+    )
 
     def __init__(self, proxy: HttpProxy, stream: Stream) -> None:
         self._asked: RequestHead | None = None
         """The present request: connectors may choose by it."""
+        self._raw = b""
+        """Its head as it came."""
+        self._in_vain = 0
+        """How often in a row the engine gave both connections back without an answer."""
+        self._held: str | None = None
+        """The user to whom this connection is counted."""
+        self._pace: Pace | None = None
         self._proxy = proxy
         self._stream = stream
         self._kept: Stream | None = None
@@ -123,6 +172,7 @@ class _Client:
 
     async def __aexit__(self, *_: object) -> None:
         self._let_go()
+        self._release()
 
     def _let_go(self) -> None:
         kept, self._kept = self._kept, None
@@ -165,6 +215,7 @@ class _Client:
 
     async def _head(self, seconds: float | None) -> RequestHead | None:
         """The next request; None when the client has no further one."""
+        seen = b""
         try:
             async with asyncio.timeout(seconds) as limit:
                 seen = await self._stream.read()
@@ -173,12 +224,15 @@ class _Client:
                 if self._proxy.head_timeout is not None and seconds != self._proxy.head_timeout:
                     now = asyncio.get_running_loop().time()
                     limit.reschedule(now + self._proxy.head_timeout)
-                return await _message(self._stream, seen, parse_request_head, "the head")
+                found, self._raw = await _message(
+                    self._stream, seen, parse_request_head, "the head"
+                )
+                return found
         except TimeoutError as error:
-            if seconds != self._proxy.head_timeout:
+            if not seen and seconds != self._proxy.head_timeout:
                 # It had nothing more to ask for.
                 return None
-            raise PhaseTimeout("head", seconds or 0.0) from error
+            raise PhaseTimeout("head", self._proxy.head_timeout or 0.0) from error
 
     async def _authenticate(self, head: RequestHead) -> None:
         auth = self._proxy.auth
@@ -212,8 +266,26 @@ class _Client:
         self._credentials = given[0]
         self._stream.ext.insert(user)
 
+    async def _hold(self) -> None:
+        """Count this connection to its user, and find out which limits hold."""
+        limits, user = self._proxy.limits, self._stream.ext.get(User)
+        if limits is None or user is None or self._held == user.name:
+            return
+        self._release()
+        limits.begin(user.name, self._stream.ext)
+        self._held = user.name
+        keys = await limits.rates(user.name)
+        self._stream.ext.insert(Rates(keys))
+        self._pace = Pace(await courier(), keys)
+
+    def _release(self) -> None:
+        held, self._held, self._pace = self._held, None, None
+        if self._proxy.limits is not None and held is not None:
+            self._proxy.limits.end(held)
+
     async def _tunnel(self, target: Address) -> Stream:
         self._let_go()
+        self._release()
         stream = self._stream
         stream.ext.insert(Target(target))
         if self._proxy.lazy:
@@ -241,16 +313,124 @@ class _Client:
             if head.method == b"TRACE":
                 raise RemoteProtocolError("TRACE is not forwarded", status=405)
             wanted = absolute_target(head)
-            framing = request_framing(head)
-            text = forwarded_request(
-                head, wanted.path, wanted.host, chunked=framing.kind == "chunked"
-            )
-            self._stream.ext.insert(Target(wanted.address))
-            exchange = await self._ask(wanted.address, head, framing, text)
+            await self._hold()
+            exchange: _Exchange | None = None
+            if self._may_exchange(head, wanted.address):
+                done = await self._exchange(wanted)
+                if isinstance(done, bool):
+                    return done
+                exchange = done
+            exchange = exchange or await self._begin(wanted, head)
         except Exception as error:
-            await self._refuse(error, head)
+            await self._refuse(error, self._asked)
             raise
         return await exchange.answer()
+
+    async def _begin(self, wanted: Absolute, head: RequestHead) -> _Exchange:
+        framing = request_framing(head)
+        text = forwarded_request(head, wanted.path, wanted.host, chunked=framing.kind == "chunked")
+        self._stream.ext.insert(Target(wanted.address))
+        return await self._ask(wanted.address, head, framing, text)
+
+    def _may_exchange(self, head: RequestHead, target: Address) -> bool:
+        """Whether this client asks the same server again, and nobody here needs to look."""
+        kept = self._kept
+        return (
+            self._proxy.lower
+            and kept is not None
+            and self._kept_for == target
+            and self._in_vain < _IN_VAIN
+            and head.minor == 1
+            and isinstance(kept, SocketStream)
+            and isinstance(self._stream, SocketStream)
+            and _is_quiet(kept)
+        )
+
+    async def _exchange(self, wanted: Absolute) -> bool | _Exchange | None:
+        """Have the engine pass on the present request and those after it. Whether the client may
+        ask for more, or the request that is to be answered here; None if the present one is still
+        to do."""
+        proxy, client, upstream = self._proxy, self._stream, self._kept
+        assert isinstance(client, SocketStream)  # noqa: S101 - by _may_exchange()
+        assert isinstance(upstream, SocketStream)  # noqa: S101
+        agreed = Agreed(
+            wanted.host,
+            self._credentials,
+            proxy.auth is not None,
+            proxy.head_timeout,
+            proxy.idle_timeout,
+            proxy.answer_timeout,
+        )
+        each = proxy.forwarded is not None and proxy.each()
+
+        def told(one: dict[str, Any]) -> None:
+            self.tell(
+                one["method"], wanted.address, one["status"], one["up"], one["down"], one["seconds"]
+            )
+
+        client.unread(self._raw)
+        done = await exchanged(client, upstream, agreed, told if each else None)
+        if done is None:
+            self._in_vain = _IN_VAIN
+            await client.read(len(self._raw))
+            return None
+        left = done.left
+        if not each and done.requests:
+            up = done.ended.up - (left.up if left is not None else 0)
+            self.tell("", wanted.address, 0, up, done.ended.down, done.ended.seconds, done.requests)
+        self._in_vain = 0 if done.requests else self._in_vain + 1
+        if upstream.closed:
+            self._kept = None
+        if left is None or client.closed or left.why == "idle":
+            return False
+        if left.asked:
+            return await self._resume(left, wanted.address, upstream)
+        # What comes next is read and looked at like any other request.
+        return True
+
+    async def _resume(self, left: Left, target: Address, upstream: Stream) -> _Exchange:
+        """Go on with a request that was passed on, and not answered in an ordinary way."""
+        self._kept = None
+        found = parse_request_head(left.asked)
+        assert found is not NEED_MORE  # noqa: S101 - it was read before
+        head = self._asked = found.value
+        exchange = _Exchange(self, upstream, target, head, NO_BODY, passed=left.up)
+        if left.why == "answer_timeout":
+            await exchange.drop()
+            raise PhaseTimeout("connect", self._proxy.answer_timeout or 0.0)
+        try:
+            await exchange.begin(b"")
+        except (StreamBroken, IncompleteRead):
+            if request_framing(head).kind != "none" or head.method not in _IDEMPOTENT:
+                raise
+            wanted = absolute_target(head)
+            text = forwarded_request(head, wanted.path, wanted.host, chunked=False)
+            return await self._ask(target, head, NO_BODY, text)
+        return exchange
+
+    async def up(self, count: int) -> None:
+        """Bytes have gone to the server: wait until more may."""
+        if self._pace is not None:
+            await self._pace.spent(count, 0)
+
+    async def down(self, count: int) -> None:
+        if self._pace is not None:
+            await self._pace.spent(0, count)
+
+    def tell(
+        self,
+        method: str,
+        target: Address,
+        status: int,
+        up: int,
+        down: int,
+        seconds: float,
+        requests: int = 1,
+    ) -> None:
+        told = self._proxy.forwarded
+        if told is not None:
+            ext = self._stream.ext
+            told(Forwarded(ext, method, target, status, up, down, seconds, requests))
 
     async def _ask(
         self, target: Address, head: RequestHead, framing: Framing, text: bytes
@@ -315,6 +495,7 @@ class _Exchange:
         target: Address,
         head: RequestHead,
         framing: Framing,
+        passed: int = 0,
     ) -> None:
         self._client = client
         self._upstream = upstream
@@ -323,7 +504,8 @@ class _Exchange:
         self._framing = framing
         self._response: ResponseHead | None = None
         self._upload: asyncio.Task[int] | None = None
-        self._up = 0
+        self._up = passed
+        """Bytes that have gone on."""
         self._began = asyncio.get_running_loop().time()
 
     async def begin(self, text: bytes) -> None:
@@ -331,6 +513,8 @@ class _Exchange:
         proxy = self._client._proxy
         try:
             await self._upstream.write(text)
+            self._up += len(text)
+            await self._client.up(len(text))
             if self._framing.kind != "none":
                 # Beside the answer, which may come before the body is through.
                 self._upload = asyncio.get_running_loop().create_task(self._send_body())
@@ -360,6 +544,7 @@ class _Exchange:
                 self._upstream,
                 self._framing,
                 idle=self._client._proxy.idle_timeout,
+                passed=self._client.up,
             )
         except (IncompleteRead, PhaseTimeout, RemoteProtocolError):
             # The server must not take for whole what is not, nor wait for what never comes.
@@ -374,7 +559,7 @@ class _Exchange:
                 if not seen:
                     raise IncompleteRead("the server said nothing")
             try:
-                head = await _message(
+                head, _ = await _message(
                     self._upstream, seen, parse_response_head, "the answer's head"
                 )
             except IncompleteRead as error:
@@ -423,7 +608,9 @@ class _Exchange:
             together = framing.kind != "none" and self._upstream.has_unread
             if not together:
                 await client._stream.write(text)
-            down = await carry(
+                await client.down(len(text))
+            down = len(text)
+            down += await carry(
                 self._upstream,
                 client._stream,
                 framing,
@@ -431,9 +618,10 @@ class _Exchange:
                 payload_only=dechunk,
                 status=502,
                 before=text if together else b"",
+                passed=client.down,
             )
             if self._upload is not None and self._upload.done():
-                self._up = self._upload.result()
+                self._up += self._upload.result()
                 self._upload = None
             if unread or framing.kind == "until end" or not _server_keeps_alive(response):
                 await self.drop()
@@ -457,28 +645,18 @@ class _Exchange:
             self._upstream.abort()
 
     def _tell(self, status: int, down: int) -> None:
-        told = self._client._proxy.forwarded
-        if told is not None:
-            told(
-                Forwarded(
-                    self._client._stream.ext,
-                    self._head.method.decode("ascii"),
-                    self._target,
-                    status,
-                    self._up,
-                    down,
-                    asyncio.get_running_loop().time() - self._began,
-                )
-            )
+        seconds = asyncio.get_running_loop().time() - self._began
+        method = self._head.method.decode("ascii")
+        self._client.tell(method, self._target, status, self._up, down, seconds)
 
 
-async def _message(stream: Stream, seen: bytes, parse: Parser[T], what: str) -> T:
-    """One head; what follows it stays in the stream."""
+async def _message(stream: Stream, seen: bytes, parse: Parser[T], what: str) -> tuple[T, bytes]:
+    """One head, and its bytes; what follows it stays in the stream."""
     while True:
         found = parse(seen)
         if found is not NEED_MORE:
             stream.unread(seen[found.size :])
-            return found.value
+            return found.value, seen[: found.size]
         more = await stream.read()
         if not more:
             raise IncompleteRead(f"{what} was cut short", partial=seen)
@@ -504,6 +682,9 @@ def _server_keeps_alive(head: ResponseHead) -> bool:
 
 def _is_quiet(stream: Stream) -> bool:
     """Whether a kept connection is as it was left: neither ended nor spoken on."""
+    if stream.has_unread:
+        # It said more than its answer, which could be taken for the next one.
+        return False
     if not isinstance(stream, SocketStream):
         return True
     if stream.closed:

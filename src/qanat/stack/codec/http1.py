@@ -18,6 +18,7 @@ from qanat.stack.errors import RemoteProtocolError
 __all__ = [
     "HEAD_CAP",
     "MOST_FIELDS",
+    "NO_BODY",
     "Chunks",
     "Fields",
     "Framing",
