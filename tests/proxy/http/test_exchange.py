@@ -13,8 +13,8 @@ import pytest
 
 from qanat.proxy import HttpProxy, UserPass
 from qanat.proxy.accounts import Accounts, Allowance
+from qanat.proxy.http import Forwarded
 from qanat.proxy.http.hop_by_hop import OUR_NAME
-from qanat.proxy.http.service import Forwarded
 from qanat.stack import ConnectTo, Extensions, StackError, Stream
 from qanat.stack.courier import courier
 from tests.proxy.http.sites import Site, read_all

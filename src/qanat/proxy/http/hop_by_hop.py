@@ -8,7 +8,14 @@ from typing import Final
 from qanat.stack.codec.http1 import Fields, RequestHead, ResponseHead
 from qanat.stack.errors import RemoteProtocolError
 
-__all__ = ["OUR_NAME", "forwarded_request", "forwarded_response", "wants_upgrade"]
+__all__ = [
+    "OUR_NAME",
+    "client_keeps_alive",
+    "forwarded_request",
+    "forwarded_response",
+    "server_keeps_alive",
+    "wants_upgrade",
+]
 
 OUR_NAME: Final = f"qanat-{secrets.token_hex(4)}".encode()
 """In ``Via``: by it a request is known that has come back to us."""
@@ -97,3 +104,13 @@ def forwarded_response(
             lines.append(b"Connection: keep-alive")
     lines.append(b"Via: " + b", ".join([*via, b"1.%d %s" % (head.minor, OUR_NAME)]))
     return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+def client_keeps_alive(head: RequestHead) -> bool:
+    said = head.listed(b"connection") | head.listed(b"proxy-connection")
+    return b"close" not in said if head.minor else b"keep-alive" in said
+
+
+def server_keeps_alive(head: ResponseHead) -> bool:
+    said = head.listed(b"connection")
+    return b"close" not in said if head.minor else b"keep-alive" in said
