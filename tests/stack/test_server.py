@@ -18,7 +18,8 @@ from qanat.stack.address import Address
 from qanat.stack.errors import Denied, StreamBroken
 from qanat.stack.facts import Accepted, Listener, Peer
 from qanat.stack.leaves import Reject, discard, echo
-from qanat.stack.server import Listening, open_server
+from qanat.stack.listening import Listening
+from qanat.stack.server import open_server
 from qanat.stack.stream.base import Stream
 from qanat.stack.stream.sockets import TcpStream, UnixStream
 

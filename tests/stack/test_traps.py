@@ -28,9 +28,10 @@ from qanat.stack.connect.target import ConnectTo
 from qanat.stack.errors import ConcurrentUse, PhaseTimeout, StackError, StreamBroken
 from qanat.stack.layers.proxy_protocol import ProxyProtocolAccept
 from qanat.stack.leaves import Forward, echo
+from qanat.stack.listening import Listening
 from qanat.stack.peek import SniRoute
 from qanat.stack.relaying import Relay
-from qanat.stack.server import Listening, open_server
+from qanat.stack.server import open_server
 from qanat.stack.service import Service, stack
 from qanat.stack.stream.base import Stream
 from qanat.stack.stream.memory import MemoryNetwork, memory_pipe

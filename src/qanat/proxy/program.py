@@ -27,7 +27,7 @@ from qanat.process.daemon import raise_descriptor_limit
 from qanat.process.listeners import listen_on
 from qanat.process.signals import Signals
 from qanat.proxy.serving import Bound, Prepared, Serving, prepare
-from qanat.stack.server import Listening
+from qanat.stack.listening import Listening
 from qanat.stack.service import Service, describe
 
 __all__ = ["run"]

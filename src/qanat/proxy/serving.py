@@ -41,8 +41,9 @@ from qanat.stack.courier import Courier, courier
 from qanat.stack.errors import LocalProtocolError
 from qanat.stack.extensions import Extensions
 from qanat.stack.facts import Client, Listener, Peer, Target, User
+from qanat.stack.listening import Listening
 from qanat.stack.relaying import RelayReport
-from qanat.stack.server import Listening, Server, open_server
+from qanat.stack.server import Server, open_server
 from qanat.stack.service import Service
 from qanat.stack.tls import TlsServerConfig
 

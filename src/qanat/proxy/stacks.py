@@ -29,6 +29,7 @@ from qanat.stack.layers.engine_tls import EngineTls
 from qanat.stack.relaying import Relay, RelayReport
 from qanat.stack.service import Service, stack
 from qanat.stack.stream.base import Stream
+from qanat.stack.tls import TlsServerConfig
 
 __all__ = ["Policy", "Stacks", "connector"]
 
@@ -120,6 +121,11 @@ class Stacks:
             limits=policy.accounts,
         )
 
+    def _tls(self, files: list[str]) -> EngineTls:
+        return EngineTls(
+            TlsServerConfig(files[0], files[1]), self._config.handshake_timeout or 10.0
+        )
+
     def of(self, form: str, name: str) -> Service[Stream, Any]:
         """The service of one address, in TLS if there is a certificate."""
         config = self._config
@@ -128,17 +134,11 @@ class Stacks:
             tls = None
             inside = MixedProxy(self.socks5(name), self.http())
             if config.tls:
-                certificate, key = config.tls
-                tls = EngineTls(
-                    certificate, key, handshake_timeout=config.handshake_timeout or 10.0
-                )(inside)
+                tls = self._tls(config.tls)(inside)
             return MixedProxy(
                 self.socks5(name), self.http(), tls, timeout=config.handshake_timeout or None
             )
         made = self.socks5(name) if form == "socks5" else self.http()
         if config.tls:
-            certificate, key = config.tls
-            return EngineTls(certificate, key, handshake_timeout=config.handshake_timeout or 10.0)(
-                made
-            )
+            return self._tls(config.tls)(made)
         return made

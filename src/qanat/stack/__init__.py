@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from qanat.stack.codec.client_hello import ClientHello
     from qanat.stack.codec.http1 import RequestHead
     from qanat.stack.codec.proxy_protocol import ProxyHeader
+    from qanat.stack.connect.engine import EngineConnector
     from qanat.stack.connect.guard import PRIVATE, Guard
     from qanat.stack.connect.happy_eyeballs import HappyEyeballs
     from qanat.stack.connect.pool import Pool
@@ -112,6 +113,7 @@ __all__ = [
     "Denied",
     "DomainSet",
     "Domains",
+    "EngineConnector",
     "EngineTls",
     "EngineTlsConnect",
     "Extensions",
@@ -196,6 +198,7 @@ _HOMES = {
     "codec.client_hello": ("ClientHello",),
     "codec.http1": ("RequestHead",),
     "codec.proxy_protocol": ("ProxyHeader",),
+    "connect.engine": ("EngineConnector",),
     "connect.guard": (
         "PRIVATE",
         "Guard",

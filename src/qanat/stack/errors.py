@@ -33,6 +33,7 @@ __all__ = [
     "StreamBroken",
     "TlsError",
     "answer_to",
+    "kind_of_errno",
     "kind_of_os_error",
 ]
 
@@ -252,5 +253,10 @@ _OS_KINDS: dict[int, Kind] = {
 
 def kind_of_os_error(error: OSError) -> tuple[Kind, Domain]:
     """What an error of ``connect`` means; one that comes from this machine is ``local``."""
-    kind = _OS_KINDS.get(error.errno or 0)
+    return kind_of_errno(error.errno or 0)
+
+
+def kind_of_errno(number: int) -> tuple[Kind, Domain]:
+    """The same of its number."""
+    kind = _OS_KINDS.get(number)
     return ("local", "local") if kind is None else (kind, "transport")

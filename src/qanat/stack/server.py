@@ -14,12 +14,10 @@ get the drain time, what is still there is cut.
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import os
 import signal
 import socket
-import stat
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
@@ -29,38 +27,25 @@ from typing import Any, Final, Self
 
 from qanat.errors import QanatError
 from qanat.stack.address import Address
+from qanat.stack.courier import courier
 from qanat.stack.errors import answer_to
-from qanat.stack.extensions import Extensions
-from qanat.stack.facts import Accepted, Listener, Peer
+from qanat.stack.listening import (
+    Connection,
+    EngineListening,
+    Listening,
+    SocketListening,
+    bound,
+    clear,
+)
 from qanat.stack.service import Service
-from qanat.stack.stream.base import Stream
-from qanat.stack.stream.sockets import SocketStream, TcpStream, UnixStream
+from qanat.stack.tls import TlsServerConfig
 
-__all__ = ["Connection", "Listening", "Server", "ServerReport", "open_server"]
+__all__ = ["Server", "ServerReport", "open_server"]
 
 _logger = logging.getLogger("qanat.server")
 
-_BATCH: Final = 64
-"""Connections that are accepted before others get their turn."""
-_NO_RESOURCE: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-_PAUSE: Final = 0.5
-"""Seconds without accepting when there is no descriptor left."""
 _LAST: Final = 5.0
 """Seconds that connections have to end after they were cut."""
-
-
-@dataclass(slots=True, eq=False)
-class Connection:
-    """One that is being served."""
-
-    stream: Stream
-    listener: Listening
-    client: Address | None
-    since: float
-    """By the clock of the loop."""
-    task: asyncio.Task[None] | None = None
-    begun: bool = False
-    """A task that is cancelled before its first step never takes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,117 +61,6 @@ class ServerReport:
     """Connections that had not ended within the drain time."""
     forced: bool
     """Whether a second signal ended it at once."""
-
-
-class Listening:
-    """A listener of a server."""
-
-    def __init__(
-        self,
-        server: Server,
-        sock: socket.socket,
-        service: Service[Any, object],
-        name: str,
-        path: Path | None = None,
-    ) -> None:
-        self.name = name
-        self.service = service
-        self.accepted: int = 0
-        self.refused: int = 0
-        self.open: int = 0
-        self._server = server
-        self._sock: socket.socket | None = sock
-        self._path = path
-        self._resume: asyncio.TimerHandle | None = None
-        self._loop = asyncio.get_running_loop()
-        sock.setblocking(False)
-        self._unix = sock.family == socket.AF_UNIX
-        self.address: Address | None = None if self._unix else Address.of_socket(sock.getsockname())
-        """With the port that the kernel chose; None for a Unix socket."""
-        # One address for all connections, unless the listener takes them at any of ours.
-        ip = None if self.address is None else self.address.ip
-        self._fact = (
-            Listener(self.address, name)
-            if self.address is not None and ip is not None and not ip.is_unspecified
-            else None
-        )
-        if not self._unix:
-            # What is accepted inherits it.
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._loop.add_reader(sock.fileno(), self._accept)
-
-    def __repr__(self) -> str:
-        return f"<Listening {self.name or self.address or self._path}>"
-
-    def close(self) -> None:
-        """Accept no more; what was accepted goes on. Idempotent."""
-        sock, self._sock = self._sock, None
-        if sock is None:
-            return
-        if self._resume is not None:
-            self._resume.cancel()
-        self._loop.remove_reader(sock.fileno())
-        sock.close()
-        if self._path is not None:
-            with suppress(FileNotFoundError):
-                self._path.unlink()
-
-    def _accept(self) -> None:
-        listener = self._sock
-        if listener is None:
-            return
-        server, loop = self._server, self._loop
-        for _ in range(_BATCH):
-            try:
-                sock, name = listener.accept()
-            except (BlockingIOError, InterruptedError):
-                return
-            except OSError as error:
-                if error.errno in _NO_RESOURCE:
-                    self._rest(error)
-                    return
-                # That connection is gone already: its peer's mistake, or its change of mind.
-                continue
-            self.accepted += 1
-            sock.setblocking(False)
-            stream: SocketStream
-            client: Address | None = None
-            ext = Extensions()
-            if self._unix:
-                stream = UnixStream(sock, ext, loop)
-            else:
-                client = Address(name[0], name[1]) if len(name) == 2 else Address.of_socket(name)
-                stream = TcpStream(sock, ext, loop)
-            if not server._admits(client):
-                self.refused += 1
-                stream.abort()
-                continue
-            if client is not None:
-                ext.insert(Peer(client))
-                ext.insert(self._fact or Listener(Address.of_socket(sock.getsockname()), self.name))
-            since = loop.time()
-            ext.insert(Accepted(since))
-            connection = Connection(stream, self, client, since)
-            self.open += 1
-            server._begin(connection)
-
-    def _rest(self, error: OSError) -> None:
-        """Without descriptors every call fails at once: look again a little later."""
-        _logger.warning(
-            "can't accept on %s: %s; trying again in %g s",
-            self.name or self.address or self._path,
-            error.strerror,
-            _PAUSE,
-        )
-        assert self._sock is not None  # noqa: S101 - it was used just now
-        self._loop.remove_reader(self._sock.fileno())
-        self._resume = self._loop.call_later(_PAUSE, self._go_on)
-
-    def _go_on(self) -> None:
-        self._resume = None
-        if self._sock is not None:
-            self._loop.add_reader(self._sock.fileno(), self._accept)
-            self._accept()
 
 
 class Server:
@@ -222,13 +96,42 @@ class Server:
         bound already and ours from here on. :raises OSError: the address can't be used."""
         if isinstance(listen, socket.socket):
             listen.listen(backlog)
-            return self._serving(Listening(self, listen, service, name))
-        if isinstance(listen, str):
-            host, _, port = listen.rpartition(":")
-            address = Address(host.strip("[]"), int(port)) if port == "0" else Address.parse(listen)
+            return self._serving(SocketListening(self, listen, service, name))
+        address = _address(listen)
+        sock = bound(address, backlog, reuse_port)
+        return self._serving(SocketListening(self, sock, service, name))
+
+    async def engine(
+        self,
+        listen: str | Address | socket.socket,
+        service: Service[Any, object],
+        *,
+        name: str = "",
+        backlog: int = 1024,
+        reuse_port: bool = False,
+        tls: TlsServerConfig | None = None,
+        handshake_timeout: float = 10.0,
+        hello: bool = False,
+    ) -> Listening:
+        """As :meth:`tcp`, with connections that the engine accepts: what the service gets is a
+        stream of the engine, after the handshake where there is ``tls``, with its facts. ``hello``
+        adds the ClientHello and its JA4 to these.
+
+        :raises OSError: the address can't be used.
+        :raises EngineRefused: the certificate can't.
+        """
+        carrier = await courier()
+        plan = None if tls is None else tls.plan(handshake_timeout, hello=hello)
+        if isinstance(listen, socket.socket):
+            sock = listen
         else:
-            address = listen
-        return self._serving(Listening(self, _bound(address, backlog, reuse_port), service, name))
+            sock = bound(_address(listen), backlog, reuse_port)
+        try:
+            sock.listen(backlog)
+            return self._serving(EngineListening(self, carrier, sock, service, name, plan))
+        except BaseException:
+            sock.close()
+            raise
 
     def unix(
         self,
@@ -242,7 +145,7 @@ class Server:
         """Serve connections to a Unix socket. One that a dead server left behind is replaced.
         :raises OSError: somebody listens there, or it can't be made."""
         place = Path(path)
-        _clear(place)
+        clear(place)
         sock = socket.socket(socket.AF_UNIX)
         try:
             os.fchmod(sock.fileno(), mode)
@@ -251,7 +154,7 @@ class Server:
         except BaseException:
             sock.close()
             raise
-        return self._serving(Listening(self, sock, service, name, place))
+        return self._serving(SocketListening(self, sock, service, name, place))
 
     def _serving(self, listener: Listening) -> Listening:
         self.listeners.append(listener)
@@ -332,7 +235,7 @@ class Server:
                 self._empty.set_result(None)
         return self._empty
 
-    def _admits(self, client: Address | None) -> bool:
+    def admits(self, client: Address | None) -> bool:
         if self.max_conns is not None and len(self.connections) >= self.max_conns:
             return False
         if self.max_conns_per_client is not None and client is not None:
@@ -343,7 +246,7 @@ class Server:
             self._clients[key] = count + 1
         return True
 
-    def _begin(self, connection: Connection) -> None:
+    def begin(self, connection: Connection) -> None:
         self.connections.add(connection)
         task = asyncio.get_running_loop().create_task(self._serve(connection))
         connection.task = task
@@ -385,7 +288,7 @@ class Server:
             answer.level,
             "%s at %s: %s",
             connection.client or "a client",
-            connection.listener.name or connection.listener.address or "a Unix socket",
+            connection.listener,
             error or type(error).__name__,
             exc_info=error if answer.traceback else None,
         )
@@ -426,39 +329,8 @@ def _client_key(client: Address) -> object:
     return ip
 
 
-def _bound(address: Address, backlog: int, reuse_port: bool) -> socket.socket:
-    found = socket.getaddrinfo(
-        address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )
-    family, _, _, _, place = found[0]
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if reuse_port:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if family == socket.AF_INET6:
-            # [::] is every address, as its readers expect.
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        sock.bind(place)
-        sock.listen(backlog)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-def _clear(path: Path) -> None:
-    """Take away a socket on which nobody listens."""
-    try:
-        if not stat.S_ISSOCK(path.lstat().st_mode):
-            return
-    except FileNotFoundError:
-        return
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(2.0)
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink(missing_ok=True)
-        except OSError:
-            return
+def _address(listen: str | Address) -> Address:
+    if isinstance(listen, Address):
+        return listen
+    host, _, port = listen.rpartition(":")
+    return Address(host.strip("[]"), int(port)) if port == "0" else Address.parse(listen)

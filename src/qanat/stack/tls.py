@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from qanat.plan import CertificatePlan, TlsAcceptPlan, TlsListenPlan
 from qanat.stack.errors import LocalProtocolError
 
 __all__ = ["TlsClientConfig", "TlsServerConfig", "asked_name"]
@@ -56,6 +57,20 @@ class TlsServerConfig:
 
         first.sni_callback = asked
         return first
+
+    def plan(self, handshake_timeout: float, *, hello: bool = False) -> TlsAcceptPlan:
+        """The same for the engine, which chooses among certificates by the names in them."""
+        files = [(self.certificate, self.key), *self.names.values()]
+        return TlsAcceptPlan(
+            tls=TlsListenPlan(
+                certificates=tuple(CertificatePlan(cert=cert, key=key) for cert, key in files),
+                alpn=self.alpn,
+                client_ca=self.client_ca,
+                client_optional=self.client_optional,
+            ),
+            handshake_timeout=handshake_timeout,
+            hello=hello,
+        )
 
     def _one(self, certificate: str, key: str) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -51,8 +51,11 @@ async def message(stream: Stream) -> bytes:
         length = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0])
         seen += await stream.read_exactly(length)
     elif b"transfer-encoding: chunked" in head:
-        while not seen.endswith(b"0\r\n\r\n"):
-            seen += await stream.read_exactly(1)
+        # Our name in Via may end with a 0, too.
+        body = b""
+        while not body.endswith(b"0\r\n\r\n"):
+            body += await stream.read_exactly(1)
+        seen += body
     return seen
 
 

@@ -22,6 +22,7 @@ from qanat.stack.server import open_server
 from qanat.stack.service import stack
 from qanat.stack.stream.base import Stream
 from qanat.stack.stream.memory import memory_pipe
+from qanat.stack.tls import TlsServerConfig
 from tests.stack.conftest import Run
 from tests.support.certificates import Authority
 
@@ -53,7 +54,7 @@ async def through(authority: Authority, tls: EngineTlsConnect | None, name: str)
     cert, key = (str(authority.folder / f"proxy.{kind}") for kind in ("crt", "key"))
     names = Resolve(Resolver({"proxy.test": "127.0.0.1", "other.test": "127.0.0.1"}))
     async with open_server(drain=0.5) as server:
-        listening = server.tcp("127.0.0.1:0", EngineTls(cert, key)(proxy))
+        listening = server.tcp("127.0.0.1:0", EngineTls(TlsServerConfig(cert, key))(proxy))
         assert listening.address is not None
         url = f"https://{name}:{listening.address.port}"
         below: Connector = stack(names, TcpConnector())

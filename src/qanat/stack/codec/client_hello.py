@@ -15,7 +15,7 @@ from typing import Final
 from qanat.stack.codec.verdict import NEED_MORE, NeedMore, Parsed
 from qanat.stack.errors import RemoteProtocolError
 
-__all__ = ["LONGEST_HELLO", "ClientHello", "parse_client_hello"]
+__all__ = ["LONGEST_HELLO", "ClientHello", "hello_of_message", "parse_client_hello"]
 
 LONGEST_HELLO: Final = 1 << 16
 """Bytes of all its records; with keys for post-quantum exchanges some two thousand are usual."""
@@ -109,6 +109,16 @@ def parse_client_hello(data: bytes) -> Parsed[ClientHello] | NeedMore:
         if len(message) >= 4 + length and len(message) >= 4:
             return Parsed(_hello(_Reader(bytes(message[4 : 4 + length]))), at)
     raise RemoteProtocolError(f"a ClientHello in more than {_MOST_RECORDS} records")
+
+
+def hello_of_message(message: bytes) -> ClientHello:
+    """The same, of a handshake message without the heads of its records.
+
+    :raises RemoteProtocolError: it is none.
+    """
+    if message[:1] != bytes([_CLIENT_HELLO]) or int.from_bytes(message[1:4]) != len(message) - 4:
+        raise RemoteProtocolError("this is no ClientHello")
+    return _hello(_Reader(message[4:]))
 
 
 class _Reader:

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from qanat.stack.connect.engine import EngineConnector
     from qanat.stack.connect.guard import PRIVATE, Guard, reach
     from qanat.stack.connect.happy_eyeballs import HappyEyeballs
     from qanat.stack.connect.pool import Pool
@@ -23,6 +24,7 @@ __all__ = [
     "PRIVATE",
     "ConnectTo",
     "Connector",
+    "EngineConnector",
     "Guard",
     "HappyEyeballs",
     "Pool",
@@ -35,6 +37,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "engine": ("EngineConnector",),
     "guard": ("PRIVATE", "Guard", "reach"),
     "happy_eyeballs": ("HappyEyeballs",),
     "pool": ("Pool",),

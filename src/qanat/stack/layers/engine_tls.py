@@ -7,13 +7,13 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from qanat.plan import CertificatePlan, TlsAcceptPlan, TlsListenPlan
+from qanat.plan import TlsAcceptPlan
 from qanat.stack.errors import LocalProtocolError
-from qanat.stack.facts import Tls
 from qanat.stack.service import Service
 from qanat.stack.stream.base import Stream
-from qanat.stack.stream.engine import EngineStream, shake_as_server
+from qanat.stack.stream.engine import EngineStream, note_handshake, shake_as_server
 from qanat.stack.stream.sockets import SocketStream
+from qanat.stack.tls import TlsServerConfig
 
 __all__ = ["EngineTls"]
 
@@ -24,21 +24,14 @@ Out = TypeVar("Out")
 class EngineTls:
     """Over plain sockets. Files that change are read again by themselves."""
 
-    certificate: str
-    """The path of a PEM file with the chain."""
-    key: str
-    alpn: tuple[str, ...] = ()
+    config: TlsServerConfig
+    """Of several certificates, the engine takes one that has the name that was asked for."""
     handshake_timeout: float = 10.0
+    hello: bool = False
+    """Whether the stream's facts have the ClientHello, and with it the JA4 of the client."""
 
     def __call__(self, inner: Service[Stream, Out], /) -> Service[Stream, Out]:
-        plan = TlsAcceptPlan(
-            tls=TlsListenPlan(
-                certificates=(CertificatePlan(cert=self.certificate, key=self.key),),
-                alpn=self.alpn,
-            ),
-            handshake_timeout=self.handshake_timeout,
-        )
-        return _Shaking(plan, inner)
+        return _Shaking(self.config.plan(self.handshake_timeout, hello=self.hello), inner)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +46,7 @@ class _Shaking(Generic[Out]):
 
     async def _serve(self, stream: SocketStream | EngineStream) -> Out:
         inside, told = await shake_as_server(stream, self.plan)
-        inside.ext.insert(
-            Tls(
-                version=told.get("version") or "",
-                cipher=told.get("cipher") or "",
-                alpn=told.get("alpn"),
-                server_name=told.get("sni"),
-                certificate=told.get("client_certificate"),
-            )
-        )
+        note_handshake(inside.ext, told)
         try:
             result = await self.inner(inside)
             await inside.aclose()

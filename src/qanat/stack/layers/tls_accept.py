@@ -35,14 +35,16 @@ class TlsAccept:
     config: TlsServerConfig
     handshake_timeout: float | None = 10.0
     engine: Literal["auto", "never"] = "auto"
+    hello: bool = False
+    """Whether the facts of streams have the ClientHello and its JA4. Where Python speaks TLS, put
+    ``Peek`` above for that."""
 
     def __call__(self, inner: Service[Stream, Out], /) -> Service[Stream, Out]:
         config = self.config
         native: Service[Stream, Out] | None = None
-        plain_words = not (config.names or config.client_ca)
-        if self.engine == "auto" and plain_words and self.handshake_timeout is not None:
-            layer = EngineTls(config.certificate, config.key, config.alpn, self.handshake_timeout)
-            native = layer(inner)
+        # It knows certificates by the names in them, and not by any others.
+        if self.engine == "auto" and not config.names and self.handshake_timeout is not None:
+            native = EngineTls(config, self.handshake_timeout, self.hello)(inner)
         return _Accepting(config.context(), self.handshake_timeout, native, inner)
 
 

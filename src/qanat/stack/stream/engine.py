@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
 from qanat.plan import TlsAcceptPlan, TlsConnectPlan, to_json
+from qanat.stack.codec.client_hello import hello_of_message
 from qanat.stack.courier import Courier, EngineRefused, courier
 from qanat.stack.errors import (
     LocalProtocolError,
@@ -22,10 +23,11 @@ from qanat.stack.errors import (
     TlsError,
 )
 from qanat.stack.extensions import Extensions
+from qanat.stack.facts import Tls
 from qanat.stack.stream.base import Stream
 from qanat.stack.stream.sockets import SocketStream
 
-__all__ = ["EngineStream", "abort_leg", "shake_as_client", "shake_as_server"]
+__all__ = ["EngineStream", "abort_leg", "note_handshake", "shake_as_client", "shake_as_server"]
 
 
 class EngineStream(Stream):
@@ -209,6 +211,25 @@ async def shake_as_client(
         with _or_aborted(carrier, leg):
             carrier.desk.tls_connect(leg, to_json(plan))
     return await _shaken(carrier, leg, stream.ext, plan.handshake_timeout)
+
+
+def note_handshake(ext: Extensions, told: Mapping[str, Any]) -> None:
+    """Put what a report says of a handshake into the facts of its stream."""
+    hello = None
+    if told.get("hello"):
+        # The engine has understood it, so it is one; who fails here finds a bug of ours.
+        hello = hello_of_message(bytes.fromhex(told["hello"]))
+        ext.insert(hello)
+    ext.insert(
+        Tls(
+            version=told.get("version") or "",
+            cipher=told.get("cipher") or "",
+            alpn=told.get("alpn"),
+            server_name=told.get("sni"),
+            certificate=told.get("client_certificate"),
+            ja4=None if hello is None else hello.ja4,
+        )
+    )
 
 
 @contextmanager
