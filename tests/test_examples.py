@@ -230,6 +230,40 @@ def test_proxies_and_a_forward_through_one() -> None:
         assert ended(proxy) == ""
 
 
+def test_stack_chain() -> None:
+    def where(example: subprocess.Popen[str]) -> str:
+        found = ADDRESS.search(line(example))
+        assert found
+        return found[0]
+
+    with (
+        echo_server() as echo,
+        started("proxy_socks5_auth.py", "127.0.0.1:0", "john", "secret") as first,
+        started("stack_chain.py", "127.0.0.1:0") as second,
+    ):
+        chain = [f"socks5h://john:secret@{where(first)}", f"http://{where(second)}"]
+        with started("stack_chain.py", "127.0.0.1:0", *chain) as example:
+            address = where(example)
+
+            def status() -> bytes:
+                with connect(address) as client:
+                    client.sendall(f"CONNECT 127.0.0.1:{echo} HTTP/1.1\r\n\r\n".encode())
+                    answers = client.makefile("rb")
+                    said = answers.readline().split()[1]
+                    if said == b"200":
+                        assert answers.readline() == b"\r\n"
+                        client.sendall(b"hello")
+                        assert answers.read(5) == b"hello"
+                    return said
+
+            assert status() == b"200"
+            assert ended(first) == ""
+            # Nobody else leads to the second one.
+            assert status() == b"502"
+            assert ended(example) == ""
+        assert ended(second) == ""
+
+
 def test_proxy_connect_policy() -> None:
     with started("proxy_connect_policy.py", "127.0.0.1:0", "allowed.example") as example:
         address = line(example)

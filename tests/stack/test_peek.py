@@ -14,9 +14,11 @@ from qanat.stack import (
     SOCKS5,
     SSH,
     TLS,
+    Bridge,
     ClientHello,
     LocalProtocolError,
     Peek,
+    PeekRoute,
     PhaseTimeout,
     RemoteProtocolError,
     Service,
@@ -27,6 +29,7 @@ from qanat.stack import (
 )
 from qanat.stack.codec.client_hello import LONGEST_HELLO
 from tests.support.hellos import in_records, made_hello, real_hello
+from tests.support.wait import wait_until_async
 
 __all__: list[str] = []
 
@@ -200,3 +203,60 @@ def test_it_is_described() -> None:
 
 async def _named_service(stream: Stream, /) -> str:
     return "named"
+
+
+async def bridged(
+    said: bytes, *, by: str = "client", chunk: int = 65536, seconds: float | None = None
+) -> tuple[str, bytes, bytes]:
+    """Who was chosen, and what both sides had said when that one read it."""
+    client, near = memory_pipe(chunk=chunk)
+    target, far = memory_pipe(chunk=chunk)
+    picked: list[str] = []
+
+    def chosen(name: str) -> Service[Bridge, tuple[str, bytes, bytes]]:
+        async def serve(bridge: Bridge, /) -> tuple[str, bytes, bytes]:
+            picked.append(name)
+            up = down = b""
+            while part := await bridge.client.read():
+                up += part
+            while part := await bridge.upstream.read():
+                down += part
+            return name, up, down
+
+        return serve
+
+    route = PeekRoute({TLS: chosen("tls"), HTTP: chosen("http")}, chosen("other"), timeout=seconds)
+    try:
+        choosing = asyncio.ensure_future(route(Bridge(near, far)))
+        for stream, speaks in ((client, by == "client"), (target, by == "target")):
+            if speaks:
+                await stream.write(said)
+        if said or seconds is not None:
+            # Nobody has ended anything yet.
+            await wait_until_async(lambda: picked)
+        await client.write_eof()
+        await target.write_eof()
+        return await choosing
+    finally:
+        for stream in (client, near, target, far):
+            stream.abort()
+
+
+@pytest.mark.parametrize("chunk", CHUNKS)
+def test_a_bridge_goes_by_what_its_client_says(run: Any, chunk: int) -> None:
+    hello = in_records(made_hello(name=b"a.test"))
+    assert run(bridged(hello, chunk=chunk)) == ("tls", hello, b"")
+    get = b"GET / HTTP/1.1\r\n\r\n"
+    assert run(bridged(get, chunk=chunk)) == ("http", get, b"")
+    assert run(bridged(b"SSH-2.0-x\r\n", chunk=chunk)) == ("other", b"SSH-2.0-x\r\n", b"")
+    assert run(bridged(b"", chunk=chunk)) == ("other", b"", b"")
+
+
+@pytest.mark.parametrize("chunk", CHUNKS)
+def test_a_server_that_speaks_first_does_not_wait(run: Any, chunk: int) -> None:
+    banner = b"220 mail.test\r\n"
+    assert run(bridged(banner, by="target", chunk=chunk)) == ("other", b"", banner)
+
+
+def test_a_bridge_on_which_nobody_speaks_is_not_held_for_ever(run: Any) -> None:
+    assert run(bridged(b"", by="nobody", seconds=0.05)) == ("other", b"", b"")

@@ -77,7 +77,7 @@ if TYPE_CHECKING:
         Sni,
         Users,
     )
-    from qanat.stack.peek import HTTP, SOCKS4, SOCKS5, SSH, TLS, Peek, Sign, SniRoute
+    from qanat.stack.peek import HTTP, SOCKS4, SOCKS5, SSH, TLS, Peek, PeekRoute, Sign, SniRoute
     from qanat.stack.relaying import Relay, RelayReport, relay
     from qanat.stack.server import Server, ServerReport, open_server
     from qanat.stack.service import Layer, Service, describe, stack
@@ -136,6 +136,7 @@ __all__ = [
     "Networks",
     "PathParameters",
     "Peek",
+    "PeekRoute",
     "Peer",
     "PhaseTimeout",
     "Pool",
@@ -288,6 +289,7 @@ _HOMES = {
         "SSH",
         "TLS",
         "Peek",
+        "PeekRoute",
         "Sign",
         "SniRoute",
     ),

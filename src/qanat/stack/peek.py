@@ -1,20 +1,23 @@
-"""Services that look at a client's first bytes and choose who serves it. Nothing is taken: whoever
-is chosen reads from the beginning."""
+"""Services that look at a client's first bytes and choose who serves it, or what becomes of its
+bridge. Nothing is taken: whoever is chosen reads from the beginning."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
+from qanat.stack.bridge import Bridge
 from qanat.stack.codec.client_hello import LONGEST_HELLO, ClientHello, parse_client_hello
 from qanat.stack.codec.verdict import NEED_MORE, NeedMore
-from qanat.stack.errors import LocalProtocolError, PhaseTimeout, RemoteProtocolError
+from qanat.stack.errors import LocalProtocolError, PhaseTimeout, RemoteProtocolError, StackError
 from qanat.stack.phases import within
 from qanat.stack.service import Service
 from qanat.stack.stream.base import Stream
 
-__all__ = ["HTTP", "SOCKS4", "SOCKS5", "SSH", "TLS", "Peek", "Sign", "SniRoute"]
+__all__ = ["HTTP", "SOCKS4", "SOCKS5", "SSH", "TLS", "Peek", "PeekRoute", "Sign", "SniRoute"]
 
 Out = TypeVar("Out")
 T = TypeVar("T")
@@ -91,13 +94,58 @@ class Peek(Generic[Out]):
         return await service(stream)
 
     def _choose(self, seen: bytes) -> Service[Stream, Out] | NeedMore | None:
-        for sign, service in self.routes.items():
-            verdict = sign.look(seen)
-            if verdict is NEED_MORE:
-                return NEED_MORE
-            if verdict:
-                return service
-        return None
+        return _fitting(self.routes, seen)
+
+
+@dataclass(frozen=True, slots=True)
+class PeekRoute(Generic[Out]):
+    """The same for a bridge, once both sides are connected: ``then=PeekRoute({TLS: inspect},
+    fallback=relay)``. The first sign that fits what the client says chooses.
+
+    The fallback is for everything else: for clients that say nothing within ``timeout``, and at
+    once where the server speaks first, who shall not wait for that.
+    """
+
+    routes: Mapping[Sign, Service[Bridge, Out]]
+    fallback: Service[Bridge, Out]
+    timeout: float | None = 2.0
+
+    async def __call__(self, bridge: Bridge, /) -> Out:
+        return await (await self._chosen(bridge) or self.fallback)(bridge)
+
+    async def _chosen(self, bridge: Bridge) -> Service[Bridge, Out] | None:
+        loop = asyncio.get_running_loop()
+        looking = loop.create_task(
+            _look(bridge.client, self._choose, _MOST, self.timeout, may_be_silent=True)
+        )
+        hearing = loop.create_task(_speaks(bridge.upstream))
+        tasks: set[asyncio.Task[Any]] = {looking, hearing}
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            return looking.result() if looking.done() else None
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+    def _choose(self, seen: bytes) -> Service[Bridge, Out] | NeedMore | None:
+        return _fitting(self.routes, seen)
+
+
+async def _speaks(stream: Stream) -> None:
+    """Until it does, or has ended."""
+    with suppress(StackError):
+        await stream.peek()
+
+
+def _fitting(routes: Mapping[Sign, T], seen: bytes) -> T | NeedMore | None:
+    for sign, service in routes.items():
+        verdict = sign.look(seen)
+        if verdict is NEED_MORE:
+            return NEED_MORE
+        if verdict:
+            return service
+    return None
 
 
 @dataclass(frozen=True, slots=True)
