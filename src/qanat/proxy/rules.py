@@ -7,9 +7,8 @@ be dialled are left. Networks are compared after IPv4 inside of IPv6 has been un
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Final, Generic, Literal, TypeVar
 
@@ -22,49 +21,15 @@ from qanat.stack.connect.target import ConnectTo
 from qanat.stack.domains import DomainSet
 from qanat.stack.errors import ConnectError
 from qanat.stack.facts import Client, Peer, User
+from qanat.stack.networks import Ip, NetworkSet
 from qanat.stack.service import Service
 
 __all__ = ["ByRules", "RuleSet", "RulesInForce", "compile_rules"]
 
-_Ip = IPv4Address | IPv6Address
 _LARGEST_LIST: Final = 64 * 1024 * 1024
 
 Verdict = Literal["allow", "deny"]
 Out = TypeVar("Out")
-
-
-class _Networks:
-    """Thousands of networks, looked up by their lengths: at most 33 or 129 comparisons."""
-
-    __slots__ = ("_by_length", "count")
-
-    def __init__(self, networks: Iterable[IpNetwork]) -> None:
-        found: dict[tuple[int, int], set[int]] = {}
-        self.count = 0
-        for network in networks:
-            shift = network.max_prefixlen - network.prefixlen
-            found.setdefault((network.version, shift), set()).add(
-                int(network.network_address) >> shift
-            )
-            self.count += 1
-        self._by_length = [
-            (version, shift, frozenset(prefixes)) for (version, shift), prefixes in found.items()
-        ]
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, _Networks):
-            return NotImplemented
-        return sorted(self._by_length, key=str) == sorted(other._by_length, key=str)
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __contains__(self, ip: _Ip) -> bool:
-        if isinstance(ip, IPv6Address):
-            ip = ip.ipv4_mapped or ip
-        number, version = int(ip), ip.version
-        return any(
-            of == version and number >> shift in prefixes for of, shift, prefixes in self._by_length
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,25 +37,25 @@ class _Compiled:
     rule: AccessRule
     users: frozenset[str]
     domains: DomainSet | None
-    clients: _Networks
-    networks: _Networks
+    clients: NetworkSet
+    networks: NetworkSet
 
     def fits(
-        self, user: str | None, client: _Ip | None, host: str, ip: _Ip | None, port: int
+        self, user: str | None, client: Ip | None, host: str, ip: Ip | None, port: int
     ) -> bool | None:
         """None: the address that the name has is needed to tell."""
         rule = self.rule
         if self.users and user not in self.users:
             return False
-        if self.clients.count and (client is None or client not in self.clients):
+        if self.clients and (client is None or client not in self.clients):
             return False
         if rule.ports and not any(low <= port <= high for low, high in rule.ports):
             return False
-        if self.domains is None and not self.networks.count:
+        if self.domains is None and not self.networks:
             return True
         if self.domains is not None and host in self.domains:
             return True
-        if not self.networks.count:
+        if not self.networks:
             return False
         return None if ip is None else ip in self.networks
 
@@ -107,7 +72,7 @@ class RuleSet:
         return "deny" if any(one.rule.verdict == "allow" for one in self.rules) else "allow"
 
     def decide(
-        self, user: str | None, client: _Ip | None, host: str, ip: _Ip | None, port: int
+        self, user: str | None, client: Ip | None, host: str, ip: Ip | None, port: int
     ) -> Verdict | None:
         """None if the address is needed to tell, and ``ip`` is None."""
         for one in self.rules:
@@ -215,8 +180,8 @@ def compile_rules(texts: Sequence[str], folder: Path | None = None) -> RuleSet:
                 rule,
                 frozenset(rule.users),
                 named,
-                _Networks(rule.clients),
-                _Networks(networks),
+                NetworkSet(rule.clients),
+                NetworkSet(networks),
             )
         )
     if problems:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import Final, Generic, Protocol, TypeVar
 from urllib.parse import unquote
 
@@ -21,6 +20,7 @@ from qanat.stack.domains import DomainSet
 from qanat.stack.errors import Denied, LocalProtocolError
 from qanat.stack.extensions import Extensions
 from qanat.stack.facts import Client, Peer, Target, Tls, User
+from qanat.stack.networks import NetworkSet
 from qanat.stack.service import Service
 
 __all__ = [
@@ -133,26 +133,23 @@ class _OfNetworks(Matcher):
 
     def __init__(self, *networks: str) -> None:
         try:
-            self._networks: tuple[IPv4Network | IPv6Network, ...] = tuple(
-                ip_network(text, strict=False) for text in networks
-            )
+            self._networks = NetworkSet(networks)
         except ValueError as error:
             raise LocalProtocolError(f"{type(self).__name__}: {error}") from None
+        self._given = networks
 
     def _contain(self, address: Address | None) -> bool:
         ip = address.ip if address is not None else None
-        if isinstance(ip, IPv6Address):
-            ip = ip.ipv4_mapped or ip
-        return ip is not None and any(ip in network for network in self._networks)
+        return ip is not None and ip in self._networks
 
     def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and other.__dict__ == self.__dict__
+        return type(other) is type(self) and other._networks == self._networks
 
     def __hash__(self) -> int:
         return hash(self._networks)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(map(str, self._networks))})"
+        return f"{type(self).__name__}({', '.join(self._given)})"
 
 
 class Clients(_OfNetworks):

@@ -43,10 +43,15 @@ async def tell(stream: Stream, /) -> tuple[str | None, bytes]:
 
 
 async def accepted(
-    layer: ProxyProtocolAccept, words: bytes, *, chunk: int = 65536, end: bool = True
+    layer: ProxyProtocolAccept,
+    words: bytes,
+    *,
+    chunk: int = 65536,
+    end: bool = True,
+    peer: str = "10.0.0.9",
 ) -> tuple[str | None, bytes]:
     client, stream = memory_pipe(capacity=1 << 20, chunk=chunk)
-    stream.ext.insert(Peer(Address("10.0.0.9", 1)))
+    stream.ext.insert(Peer(Address(peer, 1)))
     try:
         await client.write(words)
         if end:
@@ -111,7 +116,9 @@ def test_time_is_limited(run: Any) -> None:
 def test_only_the_trusted_are_believed(run: Any) -> None:
     words = LINE + b"x"
     trusted = ProxyProtocolAccept(trusted=["10.0.0.0/8"])
-    assert run(accepted(trusted, words)) == ("192.0.2.7:51000", b"x")
+    # As a listener of both families sees it, too.
+    for peer in ("10.0.0.9", "::ffff:10.0.0.9"):
+        assert run(accepted(trusted, words, peer=peer)) == ("192.0.2.7:51000", b"x")
     strange = ("172.16.0.0/12", "2001:db8::/32")
     with pytest.raises(RemoteProtocolError, match=r"10\.0\.0\.9 is not trusted"):
         run(accepted(ProxyProtocolAccept(trusted=strange), words))

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import (
     IPv4Address,
-    IPv4Network,
     IPv6Address,
     IPv6Network,
     ip_address,
@@ -25,13 +24,13 @@ from qanat.stack.address import Address
 from qanat.stack.connect.target import ConnectTo
 from qanat.stack.errors import ConnectError
 from qanat.stack.facts import Client, Peer
+from qanat.stack.networks import Ip, NetworkSet
 from qanat.stack.service import Service
 
 __all__ = ["PRIVATE", "Guard", "reach"]
 
 Out = TypeVar("Out")
 Reach = Literal["public", "private", "this machine"]
-_Network = IPv4Network | IPv6Network
 
 PRIVATE: Final = (
     "10.0.0.0/8",
@@ -64,16 +63,16 @@ NEVER: Final = (
 """This machine and its link: loopback, unspecified, link-local, multicast and reserved addresses,
 and where clouds tell machines their secrets."""
 
-_PRIVATE: Final[tuple[_Network, ...]] = tuple(map(ip_network, PRIVATE))
-_NEVER: Final[tuple[_Network, ...]] = tuple(map(ip_network, NEVER))
+_PRIVATE: Final = NetworkSet(PRIVATE)
+_NEVER: Final = NetworkSet(NEVER)
 _COMPATIBLE: Final = IPv6Network("::/96")
 _NAT64: Final = (IPv6Network("64:ff9b::/96"), IPv6Network("64:ff9b:1::/48"))
 _ISATAP: Final = frozenset({0x00005EFE, 0x02005EFE})
 
 
-def _forms(ip: IPv4Address | IPv6Address) -> list[IPv4Address | IPv6Address]:
+def _forms(ip: Ip) -> list[Ip]:
     """The address, and the IPv4 addresses that packets to it may end at."""
-    forms: list[IPv4Address | IPv6Address] = [ip]
+    forms: list[Ip] = [ip]
     if isinstance(ip, IPv4Address):
         return forms
     number = int(ip)
@@ -95,9 +94,9 @@ def _forms(ip: IPv4Address | IPv6Address) -> list[IPv4Address | IPv6Address]:
 def reach(host: str) -> Reach:
     """How far an address literal reaches. ValueError if it is none."""
     forms = _forms(ip_address(host.partition("%")[0]))
-    if any(form in network for form in forms for network in _NEVER):
+    if any(form in _NEVER for form in forms):
         return "this machine"
-    if any(form in network for form in forms for network in _PRIVATE):
+    if any(form in _PRIVATE for form in forms):
         return "private"
     return "public"
 
@@ -105,8 +104,8 @@ def reach(host: str) -> Reach:
 @lru_cache(maxsize=4096)
 def _within(host: str, networks: tuple[str, ...]) -> bool:
     forms = _forms(ip_address(host.partition("%")[0]))
-    parsed = [ip_network(network) for network in networks]
-    return any(form in network for form in forms for network in parsed)
+    given = NetworkSet(networks)
+    return any(form in given for form in forms)
 
 
 def _nothing() -> Iterable[Address]:

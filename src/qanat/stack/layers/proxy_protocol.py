@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Generic, Literal, TypeVar
 
 from qanat.stack.codec.proxy_protocol import (
@@ -23,6 +22,7 @@ from qanat.stack.errors import (
     StackError,
 )
 from qanat.stack.facts import Client, Listener, Peer
+from qanat.stack.networks import NetworkSet
 from qanat.stack.phases import within
 from qanat.stack.service import Service
 from qanat.stack.stream.base import Stream
@@ -30,7 +30,6 @@ from qanat.stack.stream.base import Stream
 __all__ = ["ProxyProtocolAccept", "ProxyProtocolSend"]
 
 Out = TypeVar("Out")
-_Network = IPv4Network | IPv6Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,7 @@ class ProxyProtocolAccept:
 
     def __call__(self, inner: Service[Stream, Out], /) -> Service[Stream, Out]:
         try:
-            networks = tuple(ip_network(text, strict=False) for text in self.trusted)
+            networks = NetworkSet(self.trusted)
         except ValueError as error:
             raise LocalProtocolError(f"trusted: {error}") from None
         return _Accepting(networks, self.optional, self.timeout, inner)
@@ -58,7 +57,7 @@ class ProxyProtocolAccept:
 
 @dataclass(frozen=True, slots=True)
 class _Accepting(Generic[Out]):
-    trusted: tuple[_Network, ...]
+    trusted: NetworkSet
     optional: bool
     timeout: float | None
     inner: Service[Stream, Out]
@@ -66,7 +65,7 @@ class _Accepting(Generic[Out]):
     async def __call__(self, stream: Stream, /) -> Out:
         peer = stream.ext.get(Peer)
         ip = peer.address.ip if peer is not None else None
-        if self.trusted and not any(ip is not None and ip in network for network in self.trusted):
+        if self.trusted and (ip is None or ip not in self.trusted):
             if not self.optional:
                 raise RemoteProtocolError(f"{ip} is not trusted to send a PROXY header")
             return await self.inner(stream)
