@@ -17,6 +17,7 @@ from benchmarks import (
     generator,
     health_checks,
     hook,
+    http_forward,
     idle_memory,
     machine,
     pingpong,
@@ -26,6 +27,7 @@ from benchmarks import (
     rates,
     report,
     server_name,
+    socks5,
     start_up,
     tls_bulk,
     tls_forward,
@@ -36,6 +38,7 @@ from benchmarks import (
 )
 from benchmarks.failure import BenchmarkError
 from benchmarks.peers import PEERS, Direct, Haproxy, Nginx, Peer, Qanat, Socat
+from benchmarks.proxies import PROXIES
 from benchmarks.question import Outcome, Question, Setting, ask
 
 __all__ = ["QUESTIONS", "main"]
@@ -58,6 +61,8 @@ QUESTIONS: dict[str, Question] = {
         boundary,
         python_relay,
         proxied_bulk,
+        socks5,
+        http_forward,
         tls_forward,
         ws_pair,
         start_up,
@@ -66,6 +71,8 @@ QUESTIONS: dict[str, Question] = {
         rates,
     )
 }
+_USUAL = (*PEERS, *(proxy.name for proxy in PROXIES))
+"""Peers that are compared when nobody says which."""
 RESULTS = generator.ROOT / "benchmarks" / "results" / "latest.json"
 PAGE = generator.ROOT / "docs" / "performance.md"
 
@@ -89,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="spent on each question to repeat what others' work disturbed (default %(default)s)",
     )
-    parser.add_argument("--peers", default=",".join(PEERS), help="default %(default)s")
+    parser.add_argument("--peers", default=",".join(_USUAL), help="default %(default)s")
     parser.add_argument(
         "--python", default=sys.executable, help="the one that qanat is measured in"
     )
@@ -112,6 +119,7 @@ def _peers(names: str, python: str) -> list[Peer]:
             Haproxy(),
             Socat(),
             Direct(),
+            *PROXIES,
             # As nobody has them by default, to know how far they can be brought in bulk.
             Nginx(name="nginx-64k", buffer="64k"),
             Nginx(name="nginx-256k", buffer="256k"),
@@ -147,12 +155,20 @@ def _setting(arguments: argparse.Namespace) -> Setting:
 
 
 def _page(outcomes: Sequence[Outcome], facts: dict[str, str], names: Sequence[str]) -> str:
+    proxies = {proxy.name for proxy in PROXIES}
+    asked = [one for one in outcomes if proxies & set(one.question.peers)]
+    relays = [one for one in outcomes if one not in asked]
+    columns = [name for name in names if name not in proxies]
+    of_proxies = {name for one in asked for name in one.question.peers}
+    columns_of_proxies = [name for name in names if name in of_proxies]
     return "\n\n".join(
         [
             "\n".join(f"- {name}: {value}" for name, value in facts.items()),
             report.markdown(report.bars_table(outcomes)),
             "Medians of all rounds:",
-            report.markdown(report.numbers_table(outcomes, names)),
+            report.markdown(report.numbers_table(relays, columns)),
+            "And of proxies:",
+            report.markdown(report.numbers_table(asked, columns_of_proxies)),
         ]
     )
 
@@ -172,10 +188,15 @@ def main(words: Sequence[str] | None = None) -> int:
         facts = machine.describe(peers)
         outcomes = []
         for question in questions:
-            chosen = [peer for peer in peers if peer.name.partition("-")[0] in question.peers]
+            chosen = [
+                peer
+                for peer in peers
+                if {peer.name, peer.name.partition("-")[0]} & set(question.peers)
+            ]
             outcome = ask(question, chosen, setting)
             outcomes.append(outcome)
-            print(report.align(report.numbers_table([outcome], names)), end="\n\n")
+            asked = [peer.name for peer in chosen]
+            print(report.align(report.numbers_table([outcome], asked)), end="\n\n")
     except BenchmarkError as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 1
@@ -190,7 +211,7 @@ def main(words: Sequence[str] | None = None) -> int:
     if arguments.json:
         arguments.json.write_text(text)
     complete = not (arguments.names or arguments.quick or lacking)
-    if arguments.write_docs or (complete and arguments.peers == ",".join(PEERS)):
+    if arguments.write_docs or (complete and arguments.peers == ",".join(_USUAL)):
         RESULTS.parent.mkdir(exist_ok=True)
         RESULTS.write_text(text)
         page = report.replace_between_markers(PAGE.read_text(), _page(outcomes, facts, names))

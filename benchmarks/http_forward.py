@@ -1,60 +1,35 @@
 """HTTP clients that ask a proxy for small pages over kept connections: how many requests a second,
 and what does one cost the proxy?
 
-``python -m benchmarks.http_forward [NAME...]``; proxies are looked for on PATH. Clients and server
-are plain Python in processes of their own, so the rate of a fast proxy is theirs; the CPU time of
-the proxy for each request is not.
+Clients and server are plain Python in processes of their own, so that the rate of a fast proxy is
+theirs; what a request costs the proxy is not. ``direct`` are the same clients without a proxy.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import multiprocessing
 import socket
-import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
-from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from benchmarks import measure
 from benchmarks.failure import BenchmarkError
-from benchmarks.peers import free_port
-from benchmarks.proxies import Commands, running
+from benchmarks.peers import Peer
+from benchmarks.proxies import asked_by_clients
+from benchmarks.question import Question, Ratio, Sample, Series, Setting
 
-__all__ = ["main"]
+__all__ = ["QUESTION"]
 
-_CLIENTS = 2
+_RATE: Final = "HTTP request over a kept connection: rate"
+_COST: Final = "HTTP request over a kept connection: CPU"
 _EACH = 8
 """Connections of one client, used in turn."""
 _BODY = b"x" * 200
 _LAST_ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 200\r\nConnection: close\r\n\r\n" + _BODY
 _ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 200\r\n\r\n" + _BODY
-
-
-def _ours(port: int, folder: Path) -> list[list[str]]:
-    words = [sys.executable, "-m", "qanat", "proxy", "--http", f"127.0.0.1:{port}"]
-    return [[*words, "--control", "off", "--log-level", "warn"]]
-
-
-def _tinyproxy(port: int, folder: Path) -> list[list[str]]:
-    conf = folder / "tinyproxy.conf"
-    conf.write_text(
-        f"Port {port}\nListen 127.0.0.1\nTimeout 60\nLogLevel Critical\nMaxClients 100\n"
-        f'LogFile "{folder}/log"\n'
-    )
-    return [["tinyproxy", "-d", "-c", str(conf)]]
-
-
-def _proxy_py(port: int, folder: Path) -> list[list[str]]:
-    words = ["proxy", "--hostname", "127.0.0.1", "--port", str(port), "--log-level", "CRITICAL"]
-    return [[*words, "--num-workers", "1", "--num-acceptors", "1"]]
-
-
-PROXIES: dict[str, Commands] = {"qanat": _ours, "tinyproxy": _tinyproxy, "proxy.py": _proxy_py}
 
 
 class _Answering(asyncio.Protocol):
@@ -102,11 +77,11 @@ def _answer(sock: socket.socket) -> bool:
             return b"\r\nconnection: close" not in head.lower() and head.startswith(b"HTTP/1.1")
 
 
-def _requests(proxy: int, target: int, seconds: float) -> int:
-    request = b"GET http://127.0.0.1:%d/ HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % (target, target)
+def _requests(port: int, url: bytes, seconds: float) -> int:
+    request = b"GET %b HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" % url
 
     def connected() -> socket.socket:
-        return socket.create_connection(("127.0.0.1", proxy), timeout=10)
+        return socket.create_connection(("127.0.0.1", port), timeout=10)
 
     socks = [connected() for _ in range(_EACH)]
     try:
@@ -148,35 +123,28 @@ def _target() -> Iterator[int]:
         process.join()
 
 
-def _sample(name: str, target: int, seconds: float) -> str:
-    port = free_port()
-    with running(name, PROXIES[name], port) as started, multiprocessing.Pool(_CLIENTS) as clients:
-        try:
-            clients.starmap(_requests, [(port, target, 0.3)] * _CLIENTS)
-            before = sum(measure.cpu_seconds(one.pid) for one in started)
-            counts = clients.starmap(_requests, [(port, target, seconds)] * _CLIENTS)
-        except OSError as error:
-            raise BenchmarkError(str(error)) from None
-        cpu = sum(measure.cpu_seconds(one.pid) for one in started) - before
-    total = sum(counts)
-    return f"{name:22} {total / seconds:8.0f}/s  {cpu / total * 1e6:8.1f} µs of CPU each"
+def _through(proxy: int, target: int, seconds: float) -> int:
+    return _requests(proxy, b"http://127.0.0.1:%d/" % target, seconds)
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.http_forward", description=__doc__)
-    parser.add_argument("names", nargs="*", choices=[[], *PROXIES], metavar="NAME")
-    parser.add_argument("--seconds", type=float, default=2.0)
-    parser.add_argument("--rounds", type=int, default=1)
-    given = parser.parse_args(words)
+def _direct(proxy: int, target: int, seconds: float) -> int:
+    return _requests(target, b"/", seconds)
+
+
+@contextmanager
+def _open(peer: Peer, setting: Setting) -> Iterator[Sample]:
     with _target() as target:
-        for _ in range(given.rounds):
-            for name in given.names or PROXIES:
-                try:
-                    print(_sample(name, target, given.seconds), flush=True)
-                except BenchmarkError as error:
-                    print(f"{name:22} {error}", flush=True)
-    return 0
+        names = (_RATE, _COST)
+        with asked_by_clients(peer, setting, "http", target, (_through, _direct), names) as sample:
+            yield sample
 
 
-if __name__ == "__main__":
-    raise SystemExit(main())
+QUESTION = Question(
+    name="http_forward",
+    text="How many small pages a second go through an HTTP proxy, and what does each cost?",
+    series=(Series(_RATE, "1/s", "more", 0), Series(_COST, "µs", "less", 1)),
+    bars=(Ratio(_RATE, 3.0, ("proxy.py",)), Ratio(_RATE, 0.5, ("tinyproxy",))),
+    peers=("qanat", "tinyproxy", "proxy.py", "direct"),
+    open=_open,
+    warm=False,
+)

@@ -20,6 +20,7 @@ pytestmark = [
 def test_quick_run_without_any_relay(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "result.json"
     names = ["bulk", "pingpong", "connect", "udp_blast", "udp_pingpong", "fairness"]
+    names += ["socks5", "http_forward"]
     words = [*names, "--quick", "--seconds", "0.1", "--peers", "direct", "--json", str(file)]
     assert main(words) == 0
     assert "ping-pong: rate" in capsys.readouterr().out
