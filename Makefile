@@ -37,7 +37,8 @@ format: machine ## format both languages and apply the safe fixes
 	@$(VENV)/bin/ruff format --quiet .
 
 bench: machine ## measure us and others side by side, writing docs/performance.md
-	@tools/venv $(VENV) any runtime dev bench
+	@tools/venv $(VENV) any runtime dev
+	@tools/venv .venv-peers 3.13 peers
 	@tools/engine $(VENV) wheel
 	@$(VENV)/bin/python -m benchmarks $(ARGS)
 

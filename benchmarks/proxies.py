@@ -8,17 +8,15 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Final, Literal
 
-from benchmarks import measure
+from benchmarks import generator, measure
 from benchmarks.failure import BenchmarkError
 from benchmarks.peers import Direct, Peer, Qanat, Relaying, free_port
 from benchmarks.question import Sample, Setting
@@ -31,7 +29,9 @@ Client = Callable[[int, int, float], int]
 
 _CLIENTS: Final = 2
 _READY_SECONDS: Final = 10.0
-_PATH: Final = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
+_PYTHON: Final = generator.ROOT / ".venv-peers" / "bin" / "python"
+"""Whose environment has the proxies from PyPI: the newest want a newer Python than we do."""
+_PATH: Final = os.pathsep.join((str(_PYTHON.parent), os.environ.get("PATH", "")))
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,11 @@ class Proxy:
 
     def version(self) -> str:
         how, _, package = self.package.rpartition(" ")
-        if how.startswith("pip"):
-            try:
-                return metadata.version(package)
-            except metadata.PackageNotFoundError:
-                return "?"
-        words = ["dpkg-query", "-W", "-f", "${Version}", package]
+        if how == "make":
+            script = f"from importlib.metadata import version; print(version({self.name!r}))"
+            words = [str(_PYTHON), "-c", script]
+        else:
+            words = ["dpkg-query", "-W", "-f", "${Version}", package]
         found = subprocess.run(words, capture_output=True, text=True, check=False)
         return found.stdout.strip() or "?"
 
@@ -113,7 +112,7 @@ def _pproxy(port: int, folder: Path) -> list[str]:
 
 
 def _asyncio_socks_server(port: int, folder: Path) -> list[str]:
-    return ["-H", "127.0.0.1", "-P", str(port)]
+    return ["--host", "127.0.0.1", "--port", str(port), "--log-level", "ERROR"]
 
 
 def _proxy_py(port: int, folder: Path) -> list[str]:
@@ -125,14 +124,14 @@ PROXIES: Final = (
     Proxy("microsocks", "microsocks", "apt-get install microsocks", _microsocks),
     Proxy("dante", "danted", "apt-get install dante-server", _danted),
     Proxy("tinyproxy", "tinyproxy", "apt-get install tinyproxy-bin", _tinyproxy),
-    Proxy("pproxy", "pproxy", "pip install pproxy", _pproxy),
+    Proxy("pproxy", "pproxy", "make bench", _pproxy),
     Proxy(
         "asyncio-socks-server",
         "asyncio_socks_server",
-        "pip install asyncio-socks-server",
+        "make bench",
         _asyncio_socks_server,
     ),
-    Proxy("proxy.py", "proxy", "pip install proxy.py", _proxy_py),
+    Proxy("proxy.py", "proxy", "make bench", _proxy_py),
 )
 
 
