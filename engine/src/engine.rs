@@ -4,7 +4,6 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc;
@@ -14,6 +13,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use crate::binding::{self, Inherited, lend_udp, listen_alike, local, set_listener_options};
 use crate::desk::joining::Counter;
 use crate::desk::legs::Legs;
 use crate::error::Error;
@@ -21,8 +21,7 @@ use crate::flow::limits::Gate;
 use crate::flow::rates::Rates;
 use crate::flow::reason::Reason;
 use crate::flow::table::Flow;
-use crate::net::fd::{self, Fd};
-use crate::net::socket::{self, Listening};
+use crate::net::fd;
 use crate::plan::{EndpointPlan, LimitsPlan};
 use crate::relay::endpoint::{LocalEndpoint, Route};
 use crate::relay::health::check::{self, Subscription};
@@ -33,17 +32,8 @@ use crate::runtime::{Inbox, MAX_WORKERS, Sleep, Worker, ready};
 use crate::shared::{Endpoint, Group, Heir, Shared};
 use crate::stats::{EndpointStats, WorkerStats};
 
-/// How often another port is asked for when one that the kernel chose is free for TCP alone.
-const PORT_TRIES: u32 = 16;
 /// How long a worker may take to answer before it counts as stuck.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Sockets that the caller already has for an endpoint.
-#[derive(Default)]
-pub struct Inherited {
-    pub tcp: Option<Fd>,
-    pub udp: Option<Fd>,
-}
 
 /// Where an endpoint listens.
 #[derive(Clone, Copy, Debug)]
@@ -226,64 +216,12 @@ impl Engine {
         let group = self.group(group)?;
         let former = self.former(group.id, &plan.id);
         let route = Route::succeed(plan, former.as_deref()).map_err(|error| Error::plan(&error))?;
-        let plan = &route.plan;
-        let mut listening = Listening {
-            addr: route.listen,
-            ipv6_only: plan.ipv6_only,
-            device: plan.listen_interface.as_deref(),
-            takeover,
-        };
         let mut inherited = inherited;
         if takeover {
             self.share_listeners(&group, &route, &mut inherited);
         }
         self.inherit_leaving(&group, &route, &mut inherited);
-        let addr = route.listen;
-        let failed = |kind: &'static str| {
-            move |error| Error::io("bind", &format!("can't listen on {kind} {addr}"), error)
-        };
-        let mut tries = 0;
-        let (tcp, udp) = loop {
-            let mut tcp = None;
-            listening.addr = addr;
-            let mut is_chosen = false;
-            if let Some(options) = &plan.tcp {
-                let given = inherited.tcp.take();
-                let is_ours = given.is_none();
-                let fd = match given {
-                    Some(fd) => adopt(fd).map_err(failed("tcp"))?,
-                    None => listening.tcp(options.accept_mptcp).map_err(failed("tcp"))?,
-                };
-                set_listener_options(&fd, &route).map_err(failed("tcp"))?;
-                // With port 0, both protocols listen on the port that the kernel chose for the
-                // first.
-                if addr.port() == 0
-                    && let Some(chosen) = local(&fd)
-                {
-                    listening.addr.set_port(chosen.port());
-                    is_chosen = is_ours;
-                }
-                tcp = Some(fd);
-            }
-            let udp = match (plan.udp.is_some(), inherited.udp.take()) {
-                (false, _) => None,
-                (true, Some(fd)) => Some(adopt(fd).map_err(failed("udp"))?),
-                (true, None) => match listening.udp() {
-                    Ok(fd) => Some(fd),
-                    // It may be free for the first alone.
-                    Err(error)
-                        if is_chosen
-                            && error.kind() == io::ErrorKind::AddrInUse
-                            && tries < PORT_TRIES =>
-                    {
-                        tries += 1;
-                        continue;
-                    }
-                    Err(error) => return Err(failed("udp")(error)),
-                },
-            };
-            break (tcp, udp);
-        };
+        let (tcp, udp) = binding::sockets(&route, inherited, takeover)?;
         let handle = self.next_serial();
         let endpoint = Arc::new(Endpoint {
             handle,
@@ -768,23 +706,6 @@ impl Drop for Engine {
     }
 }
 
-fn listen_alike(one: &Route, other: &Route) -> bool {
-    one.plan.ipv6_only == other.plan.ipv6_only
-        && one.plan.listen_interface == other.plan.listen_interface
-}
-
-/// Lends the UDP socket of an older endpoint to one that is to listen at the same address.
-fn lend_udp(older: &Endpoint, route: &Route, inherited: &mut Inherited) {
-    if route.plan.udp.is_some()
-        && inherited.udp.is_none()
-        && older.udp_addr == Some(route.listen)
-        && let Some(shared) = older.udp.as_ref().and_then(|fd| fd.share().ok())
-    {
-        older.udp_heir.lend();
-        inherited.udp = Some(shared);
-    }
-}
-
 fn cut_one(worker: &Worker, flow: &Flow, reason: Reason) {
     flow.cut.set(Some(reason));
     if let Some(owner) = flow.owner() {
@@ -812,22 +733,6 @@ fn cut_after(worker: &Rc<Worker>, drain: Duration, wanted: impl Fn(&Flow) -> boo
         Sleep::new(&worker, Some(until)).await;
         cut(&worker, Reason::Drained, wanted);
     });
-}
-
-/// A socket from outside becomes one of ours.
-fn adopt(fd: Fd) -> io::Result<Fd> {
-    socket::set_nonblocking(&fd)?;
-    Ok(fd)
-}
-
-/// What accepted sockets inherit.
-fn set_listener_options(fd: &Fd, route: &Route) -> io::Result<()> {
-    socket::nodelay(fd)?;
-    socket::keepalive(fd, route.tcp.keepalive, route.tcp.keepalive_probes)
-}
-
-fn local(fd: &Fd) -> Option<SocketAddr> {
-    socket::local_addr(fd.as_raw_fd())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

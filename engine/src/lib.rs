@@ -4,6 +4,7 @@
 
 pub mod abilities;
 pub mod balance;
+pub mod binding;
 pub mod desk;
 pub mod engine;
 pub mod error;

@@ -380,7 +380,7 @@ fn what_no_buffer_holds_is_no_plan() {
                 }),
                 ..plan(addr)
             },
-            _engine::engine::Inherited::default(),
+            _engine::binding::Inherited::default(),
             false,
         )
         .unwrap_err();

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use _engine::engine::Inherited;
+use _engine::binding::Inherited;
 use _engine::plan::{EndpointPlan, LimitsPlan, TcpPlan, UdpPlan};
 use support::*;
 

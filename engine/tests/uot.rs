@@ -8,7 +8,8 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use _engine::engine::{Bound, Inherited};
+use _engine::binding::Inherited;
+use _engine::engine::Bound;
 use _engine::plan::{
     EndpointPlan, ListenTransportPlan, Mask, ProxyProtocolPlan, RemoteTransportPlan, TlsListenPlan,
     TlsSendPlan, UdpPlan, WebSocketPlan,

@@ -229,7 +229,7 @@ impl Exchange {
 
     fn ask(&mut self, worker: &Rc<Worker>, flow: &Flow) -> Step {
         if self.target.is(ready::READ | ready::ERROR) && self.target_has_spoken(worker) {
-            return Step::Done(End::Left("target"));
+            return Step::Done(End::Left("spoiled"));
         }
         if let Some(size) = head::end_of(&self.asked, self.searched) {
             return self.begin(worker, size);
@@ -537,7 +537,7 @@ impl Exchange {
         (reason, detail)
     }
 
-    /// Whether a server that has nothing to say has said or ended something.
+    /// Whether a server that has nothing to say has said or ended something. It is of no use then.
     fn target_has_spoken(&self, worker: &Worker) -> bool {
         let mut scratch = worker.scratch.borrow_mut();
         self.target.read(&mut scratch[..1]).is_ready()

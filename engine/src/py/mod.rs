@@ -11,7 +11,8 @@ use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use serde::de::DeserializeOwned;
 
-use crate::engine::{Engine, Inherited};
+use crate::binding::Inherited;
+use crate::engine::Engine;
 use crate::error::Error;
 use crate::net::fd::{self, Fd};
 use crate::{abilities, resolve, runtime};

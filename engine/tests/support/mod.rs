@@ -9,7 +9,8 @@ use std::os::fd::AsRawFd;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use _engine::engine::{Bound, Engine, Inherited};
+use _engine::binding::Inherited;
+use _engine::engine::{Bound, Engine};
 use _engine::plan::{EndpointPlan, LimitsPlan};
 use serde_json::Value;
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use _engine::engine::Inherited;
+use _engine::binding::Inherited;
 use _engine::plan::{EndpointPlan, TlsListenPlan};
 use rustls::HandshakeKind;
 

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use _engine::engine::{Engine, Inherited};
+use _engine::binding::Inherited;
+use _engine::engine::Engine;
 use _engine::plan::{EndpointPlan, LimitsPlan, UdpPlan};
 use serde_json::Value;
 

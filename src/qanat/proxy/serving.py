@@ -425,7 +425,7 @@ class Serving:
 
     def _forwarded(self, request: Forwarded) -> None:
         user = request.ext.get(User)
-        if user is not None:
+        if user is not None and not request.live:
             account = self._accounts.of(user.name)
             account.total += request.requests
             account.bytes_up += request.bytes_up

@@ -285,7 +285,11 @@ def test_the_engine_does_as_python_does(run: Any, case: str, wait: bool) -> None
                     done.requests,
                     done.connections,
                     done.failed,
-                    [(one.method, one.status, one.bytes_up, one.bytes_down) for one in done.told],
+                    [
+                        (one.method, one.status, one.bytes_up, one.bytes_down)
+                        for one in done.told
+                        if one.method
+                    ],
                 )
             )
         assert seen[0] == seen[1]
@@ -365,6 +369,43 @@ def test_what_a_server_says_beyond_its_answer_answers_nothing(run: Any, lower: b
         assert done.answers.count(b"HTTP/1.1 200 OK") == 4
         assert b"Mine" not in done.answers
         assert site.connections == 2
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("lower", [True, False])
+@pytest.mark.parametrize("said", [b"!", b"HTTP/1.1 200 Mine\r\nContent-Length: 0\r\n\r\n"])
+def test_what_a_server_says_unasked_answers_nothing(run: Any, said: bytes, lower: bool) -> None:
+    async def scenario() -> None:
+        sites: list[asyncio.Task[None]] = []
+        streams: list[Stream] = []
+        site = Site(*[OK] * 5)
+
+        async def connect(_: ConnectTo, /) -> Stream:
+            ours, theirs = tcp_pair()
+            sites.append(asyncio.ensure_future(site(theirs)))
+            streams.append(theirs)
+            return ours
+
+        client, near = tcp_pair()
+        serving = asyncio.ensure_future(HttpProxy(connect=connect, lower=lower)(near))
+        for number in range(4):
+            if number == 3:
+                # At rest, behind all answers.
+                await streams[0].write(said)
+            await client.write(GET)
+            seen = b""
+            while not seen.endswith(b"hello"):
+                seen += await client.read()
+            assert seen.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert site.connections == 2
+        await client.write_eof()
+        await serving
+        for task in sites:
+            task.cancel()
+        for stream in (client, near, *streams):
+            stream.abort()
+        await asyncio.gather(*sites, return_exceptions=True)
 
     run(scenario())
 
@@ -480,15 +521,37 @@ def test_a_cancelled_exchange_leaves_nothing(run: Any) -> None:
     run(scenario())
 
 
-def test_requests_are_told_one_by_one_or_together(run: Any) -> None:
+def test_requests_are_told_one_by_one_and_together(run: Any) -> None:
     async def scenario() -> None:
-        one_by_one = (await talk(Site(*[OK] * 9), *[GET] * 9, lower=True)).told
-        together = (await talk(Site(*[OK] * 9), *[GET] * 9, lower=True, each=lambda: False)).told
-        assert [one.method for one in one_by_one] == ["GET"] * 9
-        assert [(one.method, one.requests) for one in together] == [("GET", 1), ("", 8)]
+        each = (await talk(Site(*[OK] * 9), *[GET] * 9, lower=True)).told
+        sums = (await talk(Site(*[OK] * 9), *[GET] * 9, lower=True, each=lambda: False)).told
+        # The first one is Python's.
+        assert [(one.method, one.requests, one.live) for one in sums] == [
+            ("GET", 1, False),
+            ("", 8, False),
+        ]
+        assert [one for one in each if not one.live] == [each[0], each[-1]]
+        assert [one.method for one in each if one.live] == ["GET"] * 8
         for way in ("bytes_up", "bytes_down"):
-            sums = [sum(getattr(one, way) for one in told) for told in (one_by_one, together)]
-            assert sums[0] == sums[1] > 0
+            of_each = sum(getattr(one, way) for one in each if one.live)
+            assert of_each == getattr(sums[-1], way) == getattr(each[-1], way) > 0
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("each", [True, False])
+def test_what_was_moved_before_a_cut_is_told(run: Any, each: bool) -> None:
+    large = b"HTTP/1.1 200 OK\r\nContent-Length: 9000000\r\n\r\n" + b"x" * 5_000_000
+
+    async def scenario() -> None:
+        # It ends within its third answer.
+        site = Site(OK, OK, large, ends_after=3)
+        done = await talk(site, GET, GET, GET, lower=True, each=lambda: each)
+        assert done.failed
+        counted = [one for one in done.told if not one.live]
+        assert sum(one.requests for one in counted) == 2
+        # All that a socket holds has gone on at least.
+        assert sum(one.bytes_down for one in counted) > 100_000
 
     run(scenario())
 

@@ -285,9 +285,9 @@ class Client:
         each = proxy.forwarded is not None and proxy.each()
 
         def told(one: dict[str, Any]) -> None:
-            self.tell(
-                one["method"], wanted.address, one["status"], one["up"], one["down"], one["seconds"]
-            )
+            up, down, seconds = one["up"], one["down"], one["seconds"]
+            method, status = one["method"], one["status"]
+            self.tell(method, wanted.address, status, up, down, seconds, live=True)
 
         client.unread(self._raw)
         done = await exchanged(client, upstream, agreed, told if each else None)
@@ -295,10 +295,11 @@ class Client:
             self._in_vain = _IN_VAIN
             await client.read(len(self._raw))
             return None
-        left = done.left
-        if not each and done.requests:
-            up = done.ended.up - (left.up if left is not None else 0)
-            self.tell("", wanted.address, 0, up, done.ended.down, done.ended.seconds, done.requests)
+        left, ended = done.left, done.ended
+        # What is not answered yet is told with its answer.
+        up = ended.up - (left.up if left is not None else 0)
+        if up or ended.down:
+            self.tell("", wanted.address, 0, up, ended.down, ended.seconds, done.requests)
         self._in_vain = 0 if done.requests else self._in_vain + 1
         if upstream.closed:
             self._kept = None
@@ -351,11 +352,13 @@ class Client:
         down: int,
         seconds: float,
         requests: int = 1,
+        *,
+        live: bool = False,
     ) -> None:
         told = self.proxy.forwarded
         if told is not None:
             ext = self.stream.ext
-            told(Forwarded(ext, method, target, status, up, down, seconds, requests))
+            told(Forwarded(ext, method, target, status, up, down, seconds, requests, live))
 
     async def _ask(
         self, target: Address, head: RequestHead, framing: Framing, text: bytes

@@ -51,7 +51,10 @@ class Forwarded:
     """With the heads, as they went on."""
     seconds: float
     requests: int = 1
-    """Several are told as one, without method and status, where nobody asked for each."""
+    """Those that the engine has exchanged are told together when that ends, without method and
+    status; before, each of them is, as far as anybody wants that."""
+    live: bool = False
+    """Whether it is such a one, and will be counted with the others."""
 
 
 class Forwarding:

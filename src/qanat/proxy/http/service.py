@@ -47,8 +47,7 @@ class HttpProxy:
     """Seconds for a server to begin its answer."""
     forwarded: Callable[[Forwarded], Any] | None = field(default=None, repr=False)
     each: Callable[[], bool] = field(default=lambda: True, repr=False)
-    """Whether ``forwarded`` is to hear of each request by itself. If not, those that the engine has
-    exchanged are told together."""
+    """Whether ``forwarded`` is to hear at once of each request that the engine exchanges."""
     limits: UserLimits | None = field(default=None, repr=False)
     """What holds for each user whose requests are forwarded; for tunnels that is up to ``then``."""
     lower: bool = True
