@@ -105,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
         "--write-docs",
         action="store_true",
         help="write docs/performance.md and benchmarks/results/latest.json, which a complete run "
-        "does anyway",
+        "does anyway; questions that are not asked keep what was found before",
     )
     return parser
 
@@ -154,8 +154,13 @@ def _setting(arguments: argparse.Namespace) -> Setting:
     )
 
 
-def _page(outcomes: Sequence[Outcome], facts: dict[str, str], names: Sequence[str]) -> str:
+def _page(outcomes: Sequence[Outcome], facts: dict[str, str]) -> str:
     proxies = {proxy.name for proxy in PROXIES}
+    names = [
+        name
+        for name in _USUAL
+        if any(name in of for one in outcomes for of in one.samples.values())
+    ]
     asked = [one for one in outcomes if proxies & set(one.question.peers)]
     relays = [one for one in outcomes if one not in asked]
     columns = [name for name in names if name not in proxies]
@@ -171,6 +176,22 @@ def _page(outcomes: Sequence[Outcome], facts: dict[str, str], names: Sequence[st
             report.markdown(report.numbers_table(asked, columns_of_proxies)),
         ]
     )
+
+
+def _write_docs(outcomes: list[Outcome], facts: dict[str, str], setting: Setting) -> None:
+    """What was asked now beside what was found before."""
+    asked = {outcome.question.name: outcome for outcome in outcomes}
+    if RESULTS.exists():
+        before = json.loads(RESULTS.read_text())
+        for outcome in report.earlier(before, QUESTIONS):
+            asked.setdefault(outcome.question.name, outcome)
+        facts = {**before["machine"], **facts}
+    whole = [asked[name] for name in QUESTIONS if name in asked]
+    facts |= {"date": report.dates(whole), "bystanders": report.bystanders(whole)}
+    result = report.as_json(whole, facts, setting.rounds, setting.seconds)
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    PAGE.write_text(report.replace_between_markers(PAGE.read_text(), _page(whole, facts)))
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -194,6 +215,7 @@ def main(words: Sequence[str] | None = None) -> int:
                 if {peer.name, peer.name.partition("-")[0]} & set(question.peers)
             ]
             outcome = ask(question, chosen, setting)
+            outcome.date = facts["date"]
             outcomes.append(outcome)
             asked = [peer.name for peer in chosen]
             print(report.align(report.numbers_table([outcome], asked)), end="\n\n")
@@ -212,10 +234,7 @@ def main(words: Sequence[str] | None = None) -> int:
         arguments.json.write_text(text)
     complete = not (arguments.names or arguments.quick or lacking)
     if arguments.write_docs or (complete and arguments.peers == ",".join(_USUAL)):
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(text)
-        page = report.replace_between_markers(PAGE.read_text(), _page(outcomes, facts, names))
-        PAGE.write_text(page)
+        _write_docs(outcomes, facts, setting)
     return 1 if lacking else 0
 
 

@@ -136,6 +136,8 @@ class Outcome:
     """By peer: why there is no number."""
     bystanders: list[float] = field(default_factory=list)
     """Share of the machine that others used during each sample that counts."""
+    date: str = ""
+    """Of the run."""
 
     def verdicts(self) -> list[Verdict]:
         by_name = {series.name: series for series in self.question.series}

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks import measure
-from benchmarks.question import Outcome
+from benchmarks.question import Outcome, Question
 
 __all__ = [
     "BEGIN",
@@ -15,6 +15,8 @@ __all__ = [
     "as_json",
     "bars_table",
     "bystanders",
+    "dates",
+    "earlier",
     "markdown",
     "numbers_table",
     "replace_between_markers",
@@ -82,6 +84,7 @@ def as_json(
         "questions": [
             {
                 "name": outcome.question.name,
+                "date": outcome.date,
                 "series": [
                     {
                         "name": series.name,
@@ -113,6 +116,37 @@ def as_json(
             for outcome in outcomes
         ],
     }
+
+
+def earlier(told: Mapping[str, Any], questions: Mapping[str, Question]) -> list[Outcome]:
+    """What an earlier run has found, of questions that there still are."""
+    found = []
+    for entry in told["questions"]:
+        question = questions.get(entry["name"])
+        if question is None:
+            continue
+        outcome = Outcome(question, {series.name: {} for series in question.series})
+        for series in entry["series"]:
+            if series["name"] in outcome.samples:
+                outcome.samples[series["name"]] = {
+                    peer: list(numbers["rounds"]) for peer, numbers in series["peers"].items()
+                }
+        outcome.failures = dict(entry["failures"])
+        outcome.bystanders = list(entry["bystanders"])
+        outcome.date = entry.get("date") or told["machine"]["date"]
+        found.append(outcome)
+    return found
+
+
+def dates(outcomes: Sequence[Outcome]) -> str:
+    """The latest one, and which questions are older."""
+    latest = max(outcome.date for outcome in outcomes)
+    older: dict[str, list[str]] = {}
+    for outcome in outcomes:
+        if outcome.date != latest:
+            older.setdefault(outcome.date, []).append(outcome.question.name)
+    parts = [f"{date} ({', '.join(names)})" for date, names in sorted(older.items(), reverse=True)]
+    return "; ".join([latest, *parts])
 
 
 def bystanders(outcomes: Sequence[Outcome]) -> str:

@@ -44,6 +44,20 @@ def test_json_holds_every_round() -> None:
     assert value["questions"][0]["bars"][0]["meets"] is True
 
 
+def test_what_was_found_before_stays_beside_what_is_new() -> None:
+    first = _outcome(20, 21)
+    first.date = "2026-01-01"
+    told = json.loads(json.dumps(report.as_json([first], {"date": "2026-01-01"}, 2, 1.0)))
+    told["questions"].append({"name": "no more asked"})
+    (again,) = report.earlier(told, QUESTIONS)
+    assert (again.samples[MEMORY], again.date) == (first.samples[MEMORY], "2026-01-01")
+    assert again.verdicts() == first.verdicts()
+    later = _outcome(22)
+    later.date = "2026-01-02"
+    assert report.dates([later]) == "2026-01-02"
+    assert report.dates([again, later]) == f"2026-01-02; 2026-01-01 ({QUESTION.name})"
+
+
 def test_results_go_between_the_marks() -> None:
     page = f"# Title\n{report.BEGIN}\nold\n{report.END}\nafter\n"
     new = report.replace_between_markers(page, "new")

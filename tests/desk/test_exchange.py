@@ -87,21 +87,35 @@ def desk() -> Iterator[Held]:
 
 
 blank = st.sampled_from([b" ", b"", b"  ", b"\t"])
-request_fields = st.sampled_from(
+
+
+def fields_of(usual: list[bytes], odd: list[bytes]) -> st.SearchStrategy[list[bytes]]:
+    """Mostly what nobody needs to decide about, and seldom more than one of the rest."""
+    of = st.lists(st.sampled_from(usual), max_size=5)
+    rest = st.lists(st.sampled_from(odd), max_size=2)
+    mixed = st.tuples(of, st.just([]) | rest).flatmap(
+        lambda both: st.permutations(both[0] + both[1])
+    )
+    return st.builds(lambda forms, gap: [form % gap for form in forms], mixed, blank)
+
+
+lines = fields_of(
     [
         b"Host:%bsite.test",
         b"Accept:%b*/*",
         b"X-Odd:%b",
         b"x-high:%b\xff\x80",
         b"Connection:%bkeep-alive",
-        b"Connection:%bclose",
-        b"Connection:%bKeep-Alive, X-Odd",
         b"Proxy-Connection:%bKeep-Alive",
         b"Keep-Alive:%b5",
+    ],
+    [
         b"Proxy-Authorization:%bBasic x",
         b"Content-Length:%b0",
         b"Content-Length:%b5",
         b"content-length:%b+5",
+        b"Connection:%bclose",
+        b"Connection:%bKeep-Alive, X-Odd",
         b"Transfer-Encoding:%bchunked",
         b"TE:%btrailers",
         b"Upgrade:%bh2c",
@@ -113,11 +127,10 @@ request_fields = st.sampled_from(
         b"a b:%bc",
         b"bare:%b\rx",
         b"nul:%b\0",
-    ]
+    ],
 )
-lines = st.lists(st.builds(lambda form, gap: form % gap, request_fields, blank), max_size=6)
-line_ends = st.sampled_from([b"\r\n"] * 12 + [b"\n", b"\r"])
-targets = st.sampled_from(
+line_ends = st.just(b"\r\n") | st.sampled_from([b"\r\n", b"\r\n", b"\n", b"\r"])
+targets = st.just(b"http://site.test/") | st.sampled_from(
     [
         b"http://site.test/",
         b"http://site.test/a?b",
@@ -133,7 +146,9 @@ targets = st.sampled_from(
         b"/",
     ]
 )
-methods = st.sampled_from([b"GET", b"POST", b"HEAD", b"PUT", b"OPTIONS", b"get", b"CONNECT", b""])
+methods = st.just(b"GET") | st.sampled_from(
+    [b"POST", b"HEAD", b"PUT", b"OPTIONS", b"get", b"CONNECT", b""]
+)
 versions = st.sampled_from([b"HTTP/1.1"] * 6 + [b"HTTP/1.0", b"HTTP/2.0", b"http/1.1"])
 
 
@@ -170,33 +185,34 @@ def test_requests(
         talk.end()
 
 
-answer_fields = st.sampled_from(
+answer_lines = fields_of(
+    [
+        b"Keep-Alive:%b5",
+        b"Via:%b1.0 a",
+        b"via:%b1.1 b",
+        b"Set-Cookie:%ba=b",
+        b"X-Odd:%b\xe9",
+        b"Connection:%bkeep-alive",
+        b"Host:%bx",
+    ],
     [
         b"Content-Length:%b0",
         b"Content-Length:%b5",
         b"Content-Length:%b5x",
         b"Transfer-Encoding:%bchunked",
         b"Transfer-Encoding:%bgzip",
-        b"Connection:%bkeep-alive",
         b"Connection:%bclose",
         b"Connection:%bX-Odd",
-        b"Keep-Alive:%b5",
-        b"Via:%b1.0 a",
-        b"via:%b1.1 b",
         b"Upgrade:%bh2c",
         b"TE:%bx",
         b"Expect:%bx",
-        b"Host:%bx",
         b"Proxy-Authenticate:%bBasic",
-        b"Set-Cookie:%ba=b",
-        b"X-Odd:%b\xe9",
         b"no field%b",
         b" folded:%bx",
         b"nul:%b\0",
-    ]
+    ],
 )
-answer_lines = st.lists(st.builds(lambda form, gap: form % gap, answer_fields, blank), max_size=5)
-statuses = st.sampled_from(
+statuses = st.just(b"200 OK") | st.sampled_from(
     [
         b"200 OK",
         b"404",
