@@ -20,6 +20,7 @@ from qanat.stack import (
     EngineTlsConnect,
     Forward,
     Listener,
+    LocalProtocolError,
     Peer,
     Relay,
     StackError,
@@ -30,7 +31,7 @@ from qanat.stack import (
     open_server,
     stack,
 )
-from qanat.stack.courier import EngineRefused, courier
+from qanat.stack.courier import courier
 from qanat.stack.stream.engine import EngineStream
 from tests.stack.connect.test_tcp import closed_port
 from tests.support.certificates import Authority
@@ -221,7 +222,7 @@ def test_certificates_that_can_not_be_used_are_told(run: Any, tmp_path: Path) ->
 
     async def scenario() -> None:
         async with open_server() as server:
-            with pytest.raises(EngineRefused, match=r"junk\.pem"):
+            with pytest.raises(LocalProtocolError, match=r"junk\.pem"):
                 await server.engine("127.0.0.1:0", echo, tls=TlsServerConfig(str(junk), str(junk)))
             assert not server.listeners
 

@@ -67,10 +67,15 @@ def _looks_like_tls(seen: bytes) -> bool | NeedMore:
 
 
 SOCKS4: Final = Sign("SOCKS4", _begins(b"\x04"))
+"""SOCKS4 and 4a."""
 SOCKS5: Final = Sign("SOCKS5", _begins(b"\x05"))
+"""SOCKS5, by its version."""
 TLS: Final = Sign("TLS", _looks_like_tls)
+"""A TLS handshake."""
 HTTP: Final = Sign("HTTP", _looks_like_http)
+"""A request of HTTP/1, by its method."""
 SSH: Final = Sign("SSH", _begins(b"SSH-"))
+"""SSH, by its banner."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,8 +27,8 @@ from typing import Any, Final, Self
 
 from qanat.errors import QanatError
 from qanat.stack.address import Address
-from qanat.stack.courier import courier
-from qanat.stack.errors import answer_to
+from qanat.stack.courier import EngineRefused, courier
+from qanat.stack.errors import LocalProtocolError, answer_to
 from qanat.stack.listening import (
     Connection,
     EngineListening,
@@ -118,7 +118,7 @@ class Server:
         adds the ClientHello and its JA4 to these.
 
         :raises OSError: the address can't be used.
-        :raises EngineRefused: the certificate can't.
+        :raises LocalProtocolError: the certificate can't.
         """
         carrier = await courier()
         plan = None if tls is None else tls.plan(handshake_timeout, hello=hello)
@@ -129,6 +129,9 @@ class Server:
         try:
             sock.listen(backlog)
             return self._serving(EngineListening(self, carrier, sock, service, name, plan))
+        except EngineRefused as error:
+            sock.close()
+            raise LocalProtocolError(str(error)) from error
         except BaseException:
             sock.close()
             raise

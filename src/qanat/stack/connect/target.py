@@ -33,3 +33,4 @@ class ConnectTo:
 
 
 Connector = Service[ConnectTo, Stream]
+"""A service from what is asked for to a stream. Layers around it are layers like any other."""
