@@ -49,7 +49,7 @@ def page() -> str:
     parts = [
         "# Reference",
         "<!-- Made of the docstrings by `python tools/reference.py docs/reference.md`. -->",
-        "What `qanat.stack` and `qanat.proxy` offer; [the framework](framework.md) is the tutorial.",
+        "Every public name of `qanat.stack` and `qanat.proxy`; [here](framework.md) is a tutorial.",
     ]
     for title, homes in SECTIONS.items():
         parts.append(f"## {title}")
