@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 import os
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,7 +13,7 @@ from qanat.stack.connect.target import ConnectTo
 from qanat.stack.courier import EngineRefused, courier
 from qanat.stack.errors import ConnectError, Domain, Kind, kind_of_errno
 from qanat.stack.facts import Peer
-from qanat.stack.stream.engine import EngineStream, abort_leg
+from qanat.stack.stream.engine import EngineStream, beginning
 
 __all__ = ["EngineConnector"]
 
@@ -53,12 +51,6 @@ class EngineConnector:
             through=None if self.through is None else str(Address(self.through, 0)),
             interface=self.interface,
         )
-        waiter: asyncio.Future[tuple[str, str]] = asyncio.get_running_loop().create_future()
-
-        def reported(kind: str, text: str) -> None:
-            if not waiter.done():
-                waiter.set_result((kind, text))
-
         try:
             with carrier.translated():
                 leg = carrier.desk.dial(to_json(plan))
@@ -66,16 +58,8 @@ class EngineConnector:
             raise ConnectError(
                 f"{target}: {error}", kind="local", domain="local", target=str(target)
             ) from error
-        carrier.watch(leg, reported)
-        try:
-            kind, text = await waiter
-        except asyncio.CancelledError:
-            carrier.forget(leg)
-            abort_leg(carrier, leg)
-            raise
-        told: dict[str, Any] = json.loads(text) if text else {}
+        kind, told = await beginning(carrier, leg)
         if kind != "connected":
-            carrier.forget(leg)
             raise _failed(target, told)
         stream = EngineStream(carrier, leg)
         stream.ext.insert(Peer(Address.parse(told["peer"])))

@@ -10,7 +10,7 @@ import asyncio
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, Final
 
 from qanat.plan import TlsAcceptPlan, TlsConnectPlan, to_json
 from qanat.stack.codec.client_hello import hello_of_message
@@ -27,7 +27,17 @@ from qanat.stack.facts import Tls
 from qanat.stack.stream.base import Stream
 from qanat.stack.stream.sockets import SocketStream
 
-__all__ = ["EngineStream", "abort_leg", "note_handshake", "shake_as_client", "shake_as_server"]
+__all__ = [
+    "EngineStream",
+    "abort_leg",
+    "beginning",
+    "note_handshake",
+    "shake_as_client",
+    "shake_as_server",
+]
+
+
+_BEGUN: Final = frozenset({"connected", "shaken", "failed", "closed"})
 
 
 class EngineStream(Stream):
@@ -250,13 +260,13 @@ def abort_leg(carrier: Courier, leg: int) -> None:
         carrier.desk.abort(leg)
 
 
-async def _shaken(
-    carrier: Courier, leg: int, ext: Extensions, seconds: float
-) -> tuple[EngineStream, dict[str, Any]]:
+async def beginning(carrier: Courier, leg: int) -> tuple[str, dict[str, Any]]:
+    """What comes of a leg that is being connected or shakes hands: the kind of the report, and what
+    it says. Who does not wait for it aborts the leg."""
     waiter: asyncio.Future[tuple[str, str]] = asyncio.get_running_loop().create_future()
 
     def reported(kind: str, text: str) -> None:
-        if kind in ("shaken", "failed", "closed") and not waiter.done():
+        if kind in _BEGUN and not waiter.done():
             waiter.set_result((kind, text))
 
     carrier.watch(leg, reported)
@@ -266,10 +276,17 @@ async def _shaken(
         carrier.forget(leg)
         abort_leg(carrier, leg)
         raise
-    told: dict[str, Any] = json.loads(text) if text else {}
+    if kind in ("failed", "closed"):
+        carrier.forget(leg)
+    return kind, json.loads(text) if text else {}
+
+
+async def _shaken(
+    carrier: Courier, leg: int, ext: Extensions, seconds: float
+) -> tuple[EngineStream, dict[str, Any]]:
+    kind, told = await beginning(carrier, leg)
     if kind == "shaken":
         return EngineStream(carrier, leg, ext), told
-    carrier.forget(leg)
     code, said = told.get("code", "closed"), told.get("text", "the engine has ended")
     if code == "handshake_timeout":
         raise PhaseTimeout("tls-handshake", seconds)
