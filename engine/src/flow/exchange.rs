@@ -15,7 +15,7 @@ use super::table::Flow;
 use crate::desk::reports::Report;
 use crate::http::chunks::Chunks;
 use crate::http::head::{self, HEAD_CAP};
-use crate::http::ordinary::{self, Agreed, Body};
+use crate::http::ordinary::{self, Agreed, Body, Request};
 use crate::net::fd::Fd;
 use crate::runtime::io::{Io, Read};
 use crate::runtime::{SCRATCH, Sleep, Worker, ready};
@@ -52,7 +52,7 @@ pub struct Left {
     /// What has come of the answer.
     pub answered: Vec<u8>,
     pub why: &'static str,
-    /// Requests that were answered.
+    /// Requests that were answered, or were about to be.
     pub requests: u64,
     /// Bytes of the unanswered one.
     pub up: u64,
@@ -74,6 +74,8 @@ pub struct Exchange {
     asked: Vec<u8>,
     /// So many of these are known to hold no end of a head.
     searched: usize,
+    /// The request at their beginning, once its head is there.
+    coming: Option<Box<Coming>>,
     requests: u64,
     /// When anything happened last.
     since: Instant,
@@ -88,6 +90,14 @@ enum Stage {
     Answer(Box<Answering>),
     /// Only while one stage follows another.
     Between,
+}
+
+/// A request whose body may still be on its way to us.
+struct Coming {
+    request: Request,
+    /// Bytes of its head, and of the whole.
+    size: usize,
+    whole: usize,
 }
 
 /// A request on its way.
@@ -148,6 +158,7 @@ impl Exchange {
             stage: Stage::Ask,
             asked: unread,
             searched: 0,
+            coming: None,
             requests: 0,
             since: now,
             watchdog: Sleep::new(worker, None),
@@ -177,12 +188,6 @@ impl Exchange {
         }
         worker.tasks.wake_current();
         Poll::Pending
-    }
-
-    /// Resets both.
-    pub fn reset(self) {
-        self.client.reset();
-        self.target.reset();
     }
 
     fn shortest(&self) -> Option<Duration> {
@@ -231,27 +236,44 @@ impl Exchange {
         if self.target.is(ready::READ | ready::ERROR) && self.target_has_spoken(worker) {
             return Step::Done(End::Left("spoiled"));
         }
-        if let Some(size) = head::end_of(&self.asked, self.searched) {
-            return self.begin(worker, size);
+        if let Some(coming) = &self.coming {
+            return match coming.whole.saturating_sub(self.asked.len()) {
+                0 => self.begin(worker, flow),
+                missing => self.hear(worker, missing),
+            };
         }
-        self.searched = self.asked.len();
-        if self.asked.len() > HEAD_CAP {
+        let Some(size) = head::end_of(&self.asked, self.searched) else {
+            self.searched = self.asked.len();
+            return match self.asked.len() > HEAD_CAP {
+                true => Step::Done(End::Left("head")),
+                false => self.hear(worker, SCRATCH),
+            };
+        };
+        if size > HEAD_CAP {
             return Step::Done(End::Left("head"));
         }
-        self.hear(worker, flow)
+        let Some(request) = ordinary::request(&self.asked[..size], &self.course.agreed) else {
+            return Step::Done(End::Left("request"));
+        };
+        if request.body > BODY_CAP {
+            return Step::Done(End::Left("body"));
+        }
+        let whole = size + request.body as usize;
+        self.coming = Some(Box::new(Coming {
+            request,
+            size,
+            whole,
+        }));
+        Step::Go
     }
 
-    /// Reads more of a request.
-    fn hear(&mut self, worker: &Rc<Worker>, flow: &Flow) -> Step {
+    /// Reads more of a request. It is not paid for before it goes on, as it may be the owner's.
+    fn hear(&mut self, worker: &Rc<Worker>, most: usize) -> Step {
         let mut scratch = worker.scratch.borrow_mut();
-        let room = match flow.allowance(worker, Side::Client) {
-            0 => return Step::Wait,
-            most => most.min(scratch.len()),
-        };
+        let room = most.min(scratch.len());
         match self.client.read(&mut scratch[..room]) {
             Poll::Pending => Step::Wait,
             Poll::Ready(Ok(Read::Some(count, _))) => {
-                flow.spend(worker, Side::Client, count);
                 if self.asked.is_empty() {
                     self.since = worker.now();
                 }
@@ -269,21 +291,20 @@ impl Exchange {
         }
     }
 
-    /// A head is complete.
-    fn begin(&mut self, worker: &Rc<Worker>, size: usize) -> Step {
-        if size > HEAD_CAP {
-            return Step::Done(End::Left("head"));
+    /// A request is complete. Its body goes on with its head.
+    fn begin(&mut self, worker: &Rc<Worker>, flow: &Flow) -> Step {
+        if flow.allowance(worker, Side::Client) == 0 {
+            return Step::Wait;
         }
-        let Some(request) = ordinary::request(&self.asked[..size], &self.course.agreed) else {
-            return Step::Done(End::Left("request"));
+        let Some(coming) = self.coming.take() else {
+            return Step::Wait;
         };
-        if request.body > BODY_CAP {
-            return Step::Done(End::Left("body"));
-        }
-        let whole = size + request.body as usize;
-        if self.asked.len() < whole {
-            return self.wait_for_body(worker, whole);
-        }
+        let Coming {
+            request,
+            size,
+            whole,
+        } = *coming;
+        flow.spend(worker, Side::Client, whole);
         let mut text = request.text;
         text.extend_from_slice(&self.asked[size..whole]);
         let rest = self.asked.split_off(whole);
@@ -303,24 +324,6 @@ impl Exchange {
         Step::Go
     }
 
-    /// The body of a request goes on with its head, so it must be there.
-    fn wait_for_body(&mut self, worker: &Rc<Worker>, whole: usize) -> Step {
-        let mut scratch = worker.scratch.borrow_mut();
-        let room = (whole - self.asked.len()).min(scratch.len());
-        match self.client.read(&mut scratch[..room]) {
-            Poll::Pending => Step::Wait,
-            Poll::Ready(Ok(Read::Some(count, _))) => {
-                self.asked.extend_from_slice(&scratch[..count]);
-                Step::Go
-            }
-            Poll::Ready(Ok(Read::End)) => {
-                drop(scratch);
-                Step::Done(End::Left("cut short"))
-            }
-            Poll::Ready(Err(error)) => Step::Done(End::Over(Reason::ClientReset, Some(error))),
-        }
-    }
-
     fn send(&mut self, worker: &Rc<Worker>, flow: &Flow) -> Step {
         let Stage::Send(asked) = &mut self.stage else {
             return Step::Wait;
@@ -331,13 +334,13 @@ impl Exchange {
                 Poll::Ready(Ok(count)) => {
                     asked.sent += count;
                     self.since = worker.now();
+                    flow.moved_up(count, worker.now());
                 }
                 // It may have said something before: the owner looks.
                 Poll::Ready(Err(_)) => break,
             }
         }
         let whole = asked.sent == asked.text.len();
-        flow.moved_up(asked.sent, worker.now());
         let Stage::Send(asked) = self.turn_over() else {
             return Step::Wait;
         };
@@ -364,7 +367,6 @@ impl Exchange {
         let Ok(Read::Some(count, _)) = read else {
             return Step::Done(End::Left("target"));
         };
-        flow.spend(worker, Side::Target, count);
         asked.answered.extend_from_slice(&scratch[..count]);
         drop(scratch);
         let Some(size) = head::end_of(&asked.answered, asked.searched) else {
@@ -387,6 +389,8 @@ impl Exchange {
         let Some(used) = left.take(body) else {
             return Step::Done(End::Left("answer"));
         };
+        // What is the owner's is paid for by the owner.
+        flow.spend(worker, Side::Target, asked.answered.len());
         let mut text = answer.text;
         text.extend_from_slice(&body[..used]);
         let answering = Answering {
@@ -498,14 +502,18 @@ impl Exchange {
             End::Over(reason, error) => ("", reason, error.map(|error| error.to_string())),
         };
         let (mut asked, mut answered, mut up) = Default::default();
+        let mut requests = self.requests;
         match self.stage {
             Stage::Await(request) if reason == Reason::HandedBack => {
                 up = request.sent as u64;
                 (asked, answered) = (request.head, request.answered);
             }
             // It is the last one, and what has come of it was not all.
-            Stage::Answer(answering) if self.course.told => {
-                tell(flow, answering.record, Instant::now());
+            Stage::Answer(answering) => {
+                requests += 1;
+                if self.course.told {
+                    tell(flow, answering.record, Instant::now());
+                }
             }
             _ => {}
         }
@@ -528,7 +536,7 @@ impl Exchange {
             asked,
             answered,
             why,
-            requests: self.requests,
+            requests,
             up,
         };
         if let Some(terms) = &flow.terms {

@@ -346,7 +346,7 @@ impl Life {
             }
             Stage::Exchange(exchange) => {
                 self.flow.forget_sockets();
-                exchange.reset();
+                exchange.end(exchange::End::Over(reason, None), &self.flow);
             }
             Stage::Flush(flush) => flush.leg.reset(),
             Stage::Ended => {}

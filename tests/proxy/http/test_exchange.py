@@ -15,7 +15,7 @@ from qanat.proxy import HttpProxy, UserPass
 from qanat.proxy.accounts import Accounts, Allowance
 from qanat.proxy.http import Forwarded
 from qanat.proxy.http.hop_by_hop import OUR_NAME
-from qanat.stack import ConnectTo, Extensions, StackError, Stream
+from qanat.stack import Bridge, ConnectTo, Extensions, StackError, Stream
 from qanat.stack.courier import courier
 from tests.proxy.http.sites import Site, read_all
 from tests.stack.pairs import tcp_pair
@@ -549,7 +549,7 @@ def test_what_was_moved_before_a_cut_is_told(run: Any, each: bool) -> None:
         done = await talk(site, GET, GET, GET, lower=True, each=lambda: each)
         assert done.failed
         counted = [one for one in done.told if not one.live]
-        assert sum(one.requests for one in counted) == 2
+        assert sum(one.requests for one in counted) == 3
         # All that a socket holds has gone on at least.
         assert sum(one.bytes_down for one in counted) > 100_000
 
@@ -622,13 +622,81 @@ def test_connections_that_forward_are_counted_to_their_user(run: Any) -> None:
         get = GET.replace(b"Host", right)
         done = await talk(Site(*[OK] * 3), get, get, get, lower=True, **settings)
         assert done.answers.count(b"HTTP/1.1 200 OK") == 3
-        accounts.begin("a", Extensions())
+        other = Extensions()
+        accounts.begin("a", other)
         done = await talk(Site(OK), get, lower=True, **settings)
         assert done.answers.startswith(b"HTTP/1.1 503 ")
         assert not done.requests
-        accounts.end("a")
+        accounts.end("a", other)
         done = await talk(Site(OK), get, lower=True, **settings)
         assert done.answers.startswith(b"HTTP/1.1 200 ")
         assert (accounts.of("a").open, accounts.of("a").refused) == (0, 1)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("lower", [True, False])
+def test_bodies_are_limited_by_user(run: Any, lower: bool) -> None:
+    head = (
+        b"POST http://site.test/ HTTP/1.1",
+        b"Proxy-Authorization: Basic YTpi",
+        b"Content-Length: 40000",
+    )
+    post = asking(*head, body=b"x" * 40_000)
+
+    async def scenario() -> None:
+        accounts = Accounts(lambda name: Allowance(up=100_000))
+        began = asyncio.get_running_loop().time()
+        users = UserPass({"a": "b"})
+        done = await talk(Site(*[OK] * 4), *[post] * 4, lower=lower, auth=users, limits=accounts)
+        assert done.answers.count(b"HTTP/1.1 200 OK") == 4
+        # 160 KB; the last of them may be in debt.
+        assert 1.0 <= asyncio.get_running_loop().time() - began <= 6
+
+    run(scenario())
+
+
+def test_a_changed_protocol_is_counted_once(run: Any) -> None:
+    """As a tunnel: with one connection allowed, there is room for it."""
+    switched = b"HTTP/1.1 101 x\r\nConnection: upgrade\r\nUpgrade: odd/1\r\n\r\n"
+    ask = (
+        b"GET http://site.test/ HTTP/1.1",
+        b"Proxy-Authorization: Basic YTpi",
+        b"Connection: upgrade",
+        b"Upgrade: odd/1",
+    )
+
+    async def scenario() -> None:
+        accounts = Accounts(lambda name: Allowance(connections=1))
+        seen: list[int] = []
+
+        async def then(bridge: Bridge, /) -> None:
+            accounts.begin("a", bridge.ext)
+            seen.append(accounts.of("a").open)
+            accounts.end("a", bridge.ext)
+
+        done = await talk(
+            Site(switched, OK),
+            asking(*ask),
+            lower=True,
+            auth=UserPass({"a": "b"}),
+            limits=accounts,
+            then=then,
+        )
+        assert done.answers.startswith(b"HTTP/1.1 101 ")
+        assert (seen, accounts.of("a").open) == ([1], 0)
+
+    run(scenario())
+
+
+def test_the_engine_gets_what_follows_an_odd_request(run: Any) -> None:
+    """It is asked once before and once behind, and not again and again for the odd one."""
+    odd = GET.replace(b"Host", b"TE: trailers\r\nHost")
+
+    async def scenario() -> None:
+        done = await talk(Site(*[OK] * 8), GET, GET, odd, odd, GET, GET, odd, GET, lower=True)
+        assert done.answers.count(b"HTTP/1.1 200 OK") == 8
+        assert done.exchanges == 4
+        assert done.connections == 1
 
     run(scenario())

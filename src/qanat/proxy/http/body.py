@@ -21,10 +21,11 @@ async def carry(
     payload_only: bool = False,
     status: int = 400,
     before: bytes = b"",
-    passed: Callable[[int], Awaitable[None]] | None = None,
+    passing: Callable[[int], Awaitable[None]] | None = None,
 ) -> int:
     """How many bytes went. What follows the body stays in the source, and what comes ``before`` it
-    goes out with the first of it. ``passed`` is told of the bytes that went, and may wait.
+    goes out with the first of it. ``passing`` is told of bytes before
+    they go, and may wait.
 
     Chunks are passed on as they are, or as what they hold with ``payload_only``. Raises
     IncompleteRead when the body is cut short, PhaseTimeout after ``idle`` seconds without a byte.
@@ -48,9 +49,9 @@ async def carry(
                 data = data[:used]
             if payload is not None:
                 data = b"".join(payload)
+        if passing is not None:
+            await passing(len(before) + len(data))
         await sink.write(before + data if before else data)
-        if passed is not None:
-            await passed(len(before) + len(data))
         before = b""
         moved += len(data)
         if kind == "length":

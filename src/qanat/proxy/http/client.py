@@ -51,7 +51,7 @@ __all__ = ["Client"]
 _ESTABLISHED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
 _LAST_WORD_SECONDS: Final = 2.0
 _IN_VAIN: Final = 3
-"""How often in a row the engine may give connections back without having answered anything."""
+"""How often in a row the engine may find nothing but an answer that is not ordinary."""
 _IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"})
 
 
@@ -65,6 +65,7 @@ class Client:
         "_in_vain",
         "_kept",
         "_kept_for",
+        "_odd",
         "_pace",
         "_raw",
         "proxy",
@@ -77,7 +78,9 @@ class Client:
         self._raw = b""
         """Its head as it came."""
         self._in_vain = 0
-        """How often in a row the engine gave both connections back without an answer."""
+        """How often in a row the engine found nothing but an answer that was not ordinary."""
+        self._odd = False
+        """Whether the engine has given back the request that comes next."""
         self._held: str | None = None
         """The user to whom this connection is counted."""
         self._pace: Pace | None = None
@@ -93,7 +96,7 @@ class Client:
 
     async def __aexit__(self, *_: object) -> None:
         self._let_go()
-        self._release()
+        self.release()
 
     def _let_go(self) -> None:
         kept, self._kept = self._kept, None
@@ -192,21 +195,22 @@ class Client:
         limits, user = self.proxy.limits, self.stream.ext.get(User)
         if limits is None or user is None or self._held == user.name:
             return
-        self._release()
+        self.release()
         limits.begin(user.name, self.stream.ext)
         self._held = user.name
         keys = await limits.rates(user.name)
         self.stream.ext.insert(Rates(keys))
         self._pace = Pace(await courier(), keys)
 
-    def _release(self) -> None:
+    def release(self) -> None:
+        """It is no longer counted to its user here."""
         held, self._held, self._pace = self._held, None, None
         if self.proxy.limits is not None and held is not None:
-            self.proxy.limits.end(held)
+            self.proxy.limits.end(held, self.stream.ext)
 
     async def _tunnel(self, target: Address) -> Stream:
         self._let_go()
-        self._release()
+        self.release()
         stream = self.stream
         stream.ext.insert(Target(target))
         if self.proxy.lazy:
@@ -236,7 +240,8 @@ class Client:
             wanted = absolute_target(head)
             await self._hold()
             exchange: Forwarding | None = None
-            if self._may_exchange(head, wanted.address):
+            odd, self._odd = self._odd, False
+            if not odd and self._may_exchange(head, wanted.address):
                 done = await self._exchange(wanted)
                 if isinstance(done, bool):
                     return done
@@ -300,14 +305,18 @@ class Client:
         up = ended.up - (left.up if left is not None else 0)
         if up or ended.down:
             self.tell("", wanted.address, 0, up, ended.down, ended.seconds, done.requests)
-        self._in_vain = 0 if done.requests else self._in_vain + 1
         if upstream.closed:
             self._kept = None
         if left is None or client.closed or left.why == "idle":
             return False
         if left.asked:
+            self._in_vain = 0 if done.requests else self._in_vain + 1
             return await self._resume(left, wanted.address, upstream)
-        # What comes next is read and looked at like any other request.
+        if left.why == "head_timeout" and parse_request_head(left.unread) is NEED_MORE:
+            raise PhaseTimeout("head", proxy.head_timeout or 0.0)
+        # What comes next is read and looked at like any other request, and the engine does not want
+        # it.
+        self._odd = bool(left.unread)
         return True
 
     async def _resume(self, left: Left, target: Address, upstream: Stream) -> Forwarding:
@@ -316,7 +325,9 @@ class Client:
         found = parse_request_head(left.asked)
         assert found is not NEED_MORE  # noqa: S101 - it was read before
         head = self._asked = found.value
-        exchange = Forwarding(self, upstream, target, head, NO_BODY, passed=left.up)
+        # After a failure nobody knows how much of the request the server has.
+        last = left.why == "target"
+        exchange = Forwarding(self, upstream, target, head, NO_BODY, passed=left.up, last=last)
         if left.why == "answer_timeout":
             await exchange.drop()
             raise PhaseTimeout("connect", self.proxy.answer_timeout or 0.0)
@@ -335,13 +346,13 @@ class Client:
         self._kept, self._kept_for = upstream, target
 
     async def up(self, count: int) -> None:
-        """Bytes have gone to the server: wait until more may."""
-        if self._pace is not None:
-            await self._pace.spent(count, 0)
+        """Bytes are about to go to the server: returns when they may."""
+        if self._pace is not None and count:
+            await self._pace.up(count)
 
     async def down(self, count: int) -> None:
-        if self._pace is not None:
-            await self._pace.spent(0, count)
+        if self._pace is not None and count:
+            await self._pace.down(count)
 
     def tell(
         self,

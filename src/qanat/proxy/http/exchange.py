@@ -79,7 +79,7 @@ async def exchanged(
     try:
         carrier = await courier()
         plan = agreed.plan(carrier, client, upstream)
-    except (ImportError, UnicodeDecodeError):
+    except (ImportError, UnicodeDecodeError, StackError):
         return None
     plan["told"] = told is not None
 
@@ -100,10 +100,12 @@ async def exchanged(
             ours.unread,
             None if told is None else tell,
         )
-    except StackError:
+    except BaseException as error:
         client.reattach(ours)
         upstream.reattach(theirs)
-        return None
+        if isinstance(error, StackError):
+            return None
+        raise
     ours.socket.detach()
     theirs.socket.detach()
     try:

@@ -65,6 +65,7 @@ class Forwarding:
         "_client",
         "_framing",
         "_head",
+        "_last",
         "_response",
         "_target",
         "_up",
@@ -80,12 +81,16 @@ class Forwarding:
         head: RequestHead,
         framing: Framing,
         passed: int = 0,
+        last: bool = False,
     ) -> None:
+        """``passed`` bytes have gone on before. The ``last`` one on its connection to the server is
+        so whatever that says."""
         self._client = client
         self._upstream = upstream
         self._target = target
         self._head = head
         self._framing = framing
+        self._last = last
         self._response: ResponseHead | None = None
         self._upload: asyncio.Task[int] | None = None
         self._up = passed
@@ -96,9 +101,9 @@ class Forwarding:
         """The head, the body as it comes, and the head of the final answer."""
         proxy = self._client.proxy
         try:
+            await self._client.up(len(text))
             await self._upstream.write(text)
             self._up += len(text)
-            await self._client.up(len(text))
             if self._framing.kind != "none":
                 # Beside the answer, which may come before the body is through.
                 self._upload = asyncio.get_running_loop().create_task(self._send_body())
@@ -128,7 +133,7 @@ class Forwarding:
                 self._upstream,
                 self._framing,
                 idle=self._client.proxy.idle_timeout,
-                passed=self._client.up,
+                passing=self._client.up,
             )
         except (IncompleteRead, PhaseTimeout, RemoteProtocolError):
             # The server must not take for whole what is not, nor wait for what never comes.
@@ -196,8 +201,8 @@ class Forwarding:
             # A body that has come with its head goes on with it.
             together = framing.kind != "none" and self._upstream.has_unread
             if not together:
-                await client.stream.write(text)
                 await client.down(len(text))
+                await client.stream.write(text)
             down = len(text)
             down += await carry(
                 self._upstream,
@@ -207,12 +212,13 @@ class Forwarding:
                 payload_only=dechunk,
                 status=502,
                 before=text if together else b"",
-                passed=client.down,
+                passing=client.down,
             )
             if self._upload is not None and self._upload.done():
                 self._up += self._upload.result()
                 self._upload = None
-            if unread or framing.kind == "until end" or not server_keeps_alive(response):
+            ends = self._last or framing.kind == "until end" or not server_keeps_alive(response)
+            if unread or ends:
                 await self.drop()
             else:
                 client.keep(self._upstream, self._target)
@@ -225,6 +231,8 @@ class Forwarding:
 
     async def _upgraded(self, response: ResponseHead) -> None:
         client = self._client
+        # It is counted as a tunnel from here on.
+        client.release()
         await client.stream.write(
             forwarded_response(response, chunked=False, close=False, old_client=False)
         )
