@@ -38,7 +38,7 @@ def test_all_narrows_nothing() -> None:
         ("", "neither allow nor deny"),
         ("permit all", '"permit" is neither'),
         ("deny", "deny what?"),
-        ("deny all port=25", '"all" is none of'),
+        ("deny all port=25", '"all" stands alone'),
         ("deny host=a", '"host=a" is none of'),
         ("deny to=", "to= has an empty value"),
         ("deny to=a,,b", "to= has an empty value"),

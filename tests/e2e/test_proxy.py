@@ -306,3 +306,44 @@ def test_mistakes_have_no_traceback(tmp_path: Path, words: tuple[str, ...], said
     assert done.returncode in (1, 2)
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def described(tmp_path: Path, *words: str) -> tuple[int, str, str]:
+    command = [sys.executable, "-m", "qanat", "proxy", "--describe", *words]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    return ran.returncode, ran.stdout, ran.stderr
+
+
+def test_a_configuration_is_checked_and_shown_without_serving(tmp_path: Path) -> None:
+    words = ["--mixed", "127.0.0.1:0", "--socks5", "127.0.0.1:0", "--deny", "port=25"]
+    code, out, err = described(tmp_path, *words)
+    assert (code, err) == (0, "")
+    assert out.startswith("socks5 127.0.0.1:0\nmixed 127.0.0.1:0\n")
+    for layer in ("ByRules", "Guard", "TcpConnector"):
+        assert layer in out
+    code, out, err = described(tmp_path, *words, "--auth", "nobody.txt")
+    assert code == 1
+    assert "nobody.txt" in err
+    assert "Traceback" not in err
+
+
+def test_refusals_are_counted(tmp_path: Path, site: str) -> None:
+    users = tmp_path / "users"
+    subprocess.run(
+        [sys.executable, "-m", "qanat", "proxy", "passwd", str(users), "alice"],
+        input="secret\n",
+        text=True,
+        capture_output=True,
+        check=True,
+    )
+    words = ["--mixed", "127.0.0.1:0", "--auth", str(users), "--deny", "to=blocked.test"]
+    with proxy(tmp_path, *words) as process:
+        process.ready()
+        where = f"http://{address(process)}"
+        right = ("--proxy-user", "alice:secret")
+        assert curl(where, "http://www.blocked.test/", "-i", *right)[1].startswith("HTTP/1.1 403 ")
+        assert curl(where, site, "-i", "--proxy-user", "alice:wrong")[1].startswith("HTTP/1.1 407 ")
+        (listener,) = process.ask("/endpoints")
+        assert listener["refused"] == 2
+        (told,) = process.ask("/stats")["users"]
+        assert (told["user"], told["refused"]) == ("alice", 1)

@@ -58,6 +58,33 @@ def test_a_user_over_the_limit_is_refused_before_dialling(run: Any) -> None:
     assert made.of("alice").refused == 1
 
 
+def test_those_that_are_being_dialled_count(run: Any) -> None:
+    made = Accounts(lambda name: Allowance(connections=2))
+    go = asyncio.Event()
+
+    async def dial(asked: ConnectTo, /) -> Stream:
+        await go.wait()
+        return memory_pipe()[0]
+
+    connect = WithinAllowance(made)(dial)
+
+    async def scenario() -> None:
+        dialling = [asyncio.ensure_future(connect(asked_by("alice"))) for _ in range(5)]
+        done, waiting = await asyncio.wait(dialling, return_when=asyncio.FIRST_EXCEPTION)
+        assert len(waiting) == 2
+        for one in done:
+            error = one.exception()
+            assert isinstance(error, ConnectError)
+            assert error.kind == "limit"
+        go.set()
+        await asyncio.gather(*waiting)
+        # Nobody is open yet, and nobody is on the way.
+        await connect(asked_by("alice"))
+
+    run(scenario())
+    assert (made.of("alice").dialled, made.of("alice").refused) == (0, 3)
+
+
 def test_bytes_and_connections_are_counted_and_given_back(run: Any) -> None:
     made = Accounts(lambda name: Allowance(connections=1))
     told: list[RelayReport] = []
@@ -71,10 +98,8 @@ def test_bytes_and_connections_are_counted_and_given_back(run: Any) -> None:
         await client.write(b"question")
         assert await target.read_exactly(8) == b"question"
         assert made.of("alice").open == 1
-        other = memory_pipe()[0]
-        other.ext.insert(User("alice"))
         with pytest.raises(ConnectError):
-            await service(Bridge(other, memory_pipe()[0]))
+            made.admit("alice")
         await target.write(b"answer")
         await target.write_eof()
         await client.write_eof()

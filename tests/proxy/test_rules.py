@@ -122,3 +122,29 @@ def test_only_what_is_allowed_is_dialled() -> None:
             await ruled(ConnectTo(target, ext, both))
 
     asyncio.run(scenario())
+
+
+def test_what_needs_no_address_is_denied_before_a_name_is_looked_up() -> None:
+    rules = compile_rules(["deny to=blocked.test", "deny port=25", "deny to=10.0.0.0/8"])
+    looked_up: list[str] = []
+
+    async def resolve(asked: ConnectTo, /) -> str:
+        looked_up.append(asked.target.host)
+        return "looked up"
+
+    early = ByRules(RulesInForce(rules), early=True)(resolve)
+
+    async def scenario() -> None:
+        for target in (
+            Address("www.blocked.test", 80),
+            Address("a.test", 25),
+            Address("10.0.0.1", 80),
+        ):
+            with pytest.raises(ConnectError) as denied:
+                await early(ConnectTo(target))
+            assert denied.value.kind == "denied"
+        # Only its address will tell.
+        assert await early(ConnectTo(Address("a.test", 80))) == "looked up"
+
+    asyncio.run(scenario())
+    assert looked_up == ["a.test"]

@@ -4,6 +4,7 @@ bytes, the same ends."""
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import ssl
 from pathlib import Path
@@ -174,8 +175,11 @@ def test_what_the_engine_accepts_dials_and_relays_never_leaves_it(run: Any, tmp_
     run(scenario())
 
 
-def test_a_handshake_that_fails_is_no_connection(run: Any, tmp_path: Path) -> None:
+def test_a_handshake_that_fails_is_no_connection(
+    run: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     cert, key = files(Authority(tmp_path), "door.test")
+    caplog.set_level(logging.INFO, "qanat.stack")
 
     async def scenario() -> None:
         async with open_server(drain=5) as server:
@@ -194,6 +198,8 @@ def test_a_handshake_that_fails_is_no_connection(run: Any, tmp_path: Path) -> No
                     raise StackError("it ended in order")
                 stream.abort()
             assert listener.accepted == 0
+            # It is told, by a thread of the engine's.
+            await wait_until_async(lambda: "plain HTTP" in caplog.text)
 
     run(scenario())
 
@@ -224,7 +230,16 @@ def test_certificates_that_can_not_be_used_are_told(run: Any, tmp_path: Path) ->
         async with open_server() as server:
             with pytest.raises(LocalProtocolError, match=r"junk\.pem"):
                 await server.engine("127.0.0.1:0", echo, tls=TlsServerConfig(str(junk), str(junk)))
+            with pytest.raises(LocalProtocolError, match="hello=True"):
+                await server.engine("127.0.0.1:0", echo, hello=True)
             assert not server.listeners
+            with socket.create_server(("127.0.0.1", 0)) as taken:
+                port = taken.getsockname()[1]
+                busy = f"127.0.0.1:{port}: Address already in use"
+                with pytest.raises(OSError, match=busy):
+                    server.tcp(f"127.0.0.1:{port}", echo)
+                with pytest.raises(OSError, match=busy):
+                    await server.engine(f"127.0.0.1:{port}", echo)
 
     run(scenario())
 

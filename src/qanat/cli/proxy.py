@@ -109,12 +109,30 @@ def _options() -> list[click.Parameter]:
             help="Go through a proxy, as socks5h://user:secret@host:1080; the nearest first.",
         ),
         option("--no-udp", way, is_flag=True, help="No UDP ASSOCIATE."),
-        option("--connect-timeout", way, metavar="S", type=Seconds(), help="To reach a target."),
         option(
-            "--handshake-timeout", way, metavar="S", type=Seconds(), help="For a client's wish."
+            "--connect-timeout", way, metavar="S", type=Seconds(), help="To reach a target (10)."
         ),
-        option("--idle-timeout", way, metavar="S", type=Seconds(), help="Without a byte; 0 never."),
-        option("--max-connections", limits, metavar="N", type=Whole(), help="At once."),
+        option(
+            "--handshake-timeout",
+            way,
+            metavar="S",
+            type=Seconds(),
+            help="For a client's wish (10).",
+        ),
+        option(
+            "--idle-timeout",
+            way,
+            metavar="S",
+            type=Seconds(),
+            help="Without a byte (600); 0 never.",
+        ),
+        option(
+            "--max-connections",
+            limits,
+            metavar="N",
+            type=Whole(),
+            help="At once (10000); 0: no limit.",
+        ),
         option(
             "--max-connections-per-client",
             limits,
@@ -125,15 +143,21 @@ def _options() -> list[click.Parameter]:
         option(
             "--max-connections-per-user", limits, metavar="N", type=Whole(), help="Of one user."
         ),
-        option("--max-associations", limits, metavar="N", type=Whole(), help="UDP, at once."),
+        option(
+            "--max-associations", limits, metavar="N", type=Whole(), help="UDP, at once (1024)."
+        ),
         option("--rate-up", limits, metavar="RATE", help="From one user, as 10MB/s."),
         option("--rate-down", limits, metavar="RATE", help="To one user."),
         option("-c --config", program, metavar="FILE", help="The same words in a file."),
-        option("--drain", program, metavar="S", type=Seconds(), help="For flows at the end."),
+        option("--drain", program, metavar="S", type=Seconds(), help="For flows at the end (10)."),
         option("--metrics", program, metavar="ADDR", help="Serve metrics to Prometheus."),
         option("--control", program, metavar="PATH", help="The control socket, or off."),
         option(
-            "--log-level", program, metavar="LEVEL", type=click.Choice(_LEVELS), help="How much."
+            "--log-level",
+            program,
+            metavar="LEVEL",
+            type=click.Choice(_LEVELS),
+            help="How much (warn); info tells each connection.",
         ),
         option("--log-output", program, metavar="PATH", help="Where to: stdout, stderr or a file."),
         option(
@@ -143,7 +167,9 @@ def _options() -> list[click.Parameter]:
             type=click.Choice(("text", "json")),
             help="text or json.",
         ),
-        option("--describe", program, is_flag=True, help="Print the stacks and end."),
+        option(
+            "--describe", program, is_flag=True, help="Check everything, print the stacks and end."
+        ),
     ]
 
 

@@ -59,6 +59,8 @@ def parse_rule(text: str) -> AccessRule:
     ports: list[tuple[int, int]] = []
     if words != ["all"]:
         for word in words:
+            if word == "all":
+                raise RuleError('"all" stands alone', "leave it out: the other words say what fits")
             name, equals, values = word.partition("=")
             if not equals or name not in _WORDS:
                 raise RuleError(f'"{word}" is none of {", ".join(f"{one}=" for one in _WORDS)}')
@@ -117,7 +119,9 @@ def _network(value: str) -> IpNetwork:
     try:
         return parse_network(value)
     except AddressError as error:
-        raise RuleError(f'"{value}" {error}', error.hint or _SHAPE) from None
+        what = str(error)
+        colon = "" if what.startswith("is ") else ":"
+        raise RuleError(f'"{value}"{colon} {what}', error.hint or _SHAPE) from None
 
 
 def _ports(value: str) -> tuple[int, int]:

@@ -86,7 +86,9 @@ def find_socket(environ: Mapping[str, str] | None = None) -> Path:
     if denied:
         raise ControlError(f"no permission to use {denied[0]}", code="denied")
     raise ControlError(
-        "no relay is running (or it was started with --control off)", code="not_running"
+        "no relay is running, and no proxy, as far as its control socket could be found (it may be "
+        "elsewhere, with --control PATH, or off)",
+        code="not_running",
     )
 
 

@@ -40,6 +40,8 @@ class Allowance:
 @dataclass(slots=True)
 class Account:
     open: int = 0
+    dialled: int = 0
+    """Connections that are let in and on their way: each may become one that is open."""
     total: int = 0
     refused: int = 0
     bytes_up: int = 0
@@ -55,9 +57,12 @@ class Account:
         return self.told
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Counted:
-    """This connection is among those of its user."""
+    """Whether this connection is among those of a user."""
+
+    name: str
+    now: bool = True
 
 
 class Accounts:
@@ -79,22 +84,33 @@ class Accounts:
     def admit(self, name: str) -> None:
         """:raises ConnectError: of kind ``limit``, when the user has all that is allowed."""
         account, most = self.of(name), self.allowance(name).connections
-        if most and account.open >= most:
+        if most and account.open + account.dialled >= most:
             account.refused += 1
             raise ConnectError(
-                f"{name} has {account.open} connections open, the most allowed",
+                f"{name} has {most} connections open, the most allowed",
                 kind="limit",
                 domain="local",
             )
 
+    def refuse(self, name: str) -> None:
+        """This user may not have something."""
+        self.of(name).refused += 1
+
     def begin(self, name: str, ext: Extensions) -> None:
         """One more connection of this user; :raises ConnectError: of kind ``limit``."""
         self.admit(name)
-        self.of(name).open += 1
-        ext.insert(_Counted())
+        self.count(name, ext)
 
-    def end(self, name: str) -> None:
+    def count(self, name: str, ext: Extensions) -> None:
+        """The same for one that was let in before."""
+        self.of(name).open += 1
+        ext.insert(_Counted(name))
+
+    def end(self, name: str, ext: Extensions) -> None:
         self.of(name).open -= 1
+        counted = ext.get(_Counted)
+        if counted is not None:
+            counted.now = False
 
     async def rates(self, name: str) -> tuple[str, ...]:
         """The name of the user's limits on bytes a second, told to the engine when they are new. It
@@ -138,9 +154,19 @@ class _Within:
 
     async def __call__(self, asked: ConnectTo, /) -> Stream:
         user = asked.ext.get(User)
-        if user is not None and asked.ext.get(_Counted) is None:
-            self.accounts.admit(user.name)
-        return await self.inner(asked)
+        if user is None:
+            return await self.inner(asked)
+        counted = asked.ext.get(_Counted)
+        if counted is not None and counted.now and counted.name == user.name:
+            return await self.inner(asked)
+        self.accounts.admit(user.name)
+        account = self.accounts.of(user.name)
+        account.dialled += 1
+        try:
+            return await self.inner(asked)
+        finally:
+            # Whoever dials counts it as open before anybody else has a turn.
+            account.dialled -= 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +182,7 @@ class Accounted:
         user = bridge.ext.get(User)
         if user is None:
             return await self._told(bridge)
-        # Once more, since others may have been connected while this one was dialled.
-        self.accounts.begin(user.name, bridge.ext)
+        self.accounts.count(user.name, bridge.ext)
         account = self.accounts.of(user.name)
         account.total += 1
         try:
@@ -167,7 +192,7 @@ class Accounted:
             account.bytes_down += report.bytes_down
             return report
         finally:
-            self.accounts.end(user.name)
+            self.accounts.end(user.name, bridge.ext)
 
     async def _told(self, bridge: Bridge) -> RelayReport:
         began = asyncio.get_running_loop().time()

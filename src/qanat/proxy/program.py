@@ -26,7 +26,11 @@ from qanat.process.control_socket import ControlSocket
 from qanat.process.daemon import raise_descriptor_limit
 from qanat.process.listeners import listen_on
 from qanat.process.signals import Signals
+from qanat.proxy.accounts import Accounts
+from qanat.proxy.auth import HashedUsers
+from qanat.proxy.rules import RulesInForce
 from qanat.proxy.serving import Bound, Prepared, Serving, prepare
+from qanat.proxy.stacks import Policy, connector
 from qanat.stack.listening import Listening
 from qanat.stack.service import Service, describe
 
@@ -49,8 +53,7 @@ def run(
     """
     service = None if app is None else _app(app)
     if describe_only:
-        if service is not None:
-            sys.stdout.write(describe(service) + "\n")
+        _describe(prepare(loaded), service)
         return 0
     with ExitStack() as stack:
         notifier = Notifier()
@@ -66,6 +69,27 @@ def run(
         if cut:
             sys.stderr.write(f"stopped; cut {cut} connection{'' if cut == 1 else 's'}\n")
     return 0
+
+
+def _describe(prepared: Prepared, service: Service[Any, object] | None) -> None:
+    """What would be served, and how targets are reached."""
+    if service is not None:
+        sys.stdout.write(describe(service) + "\n")
+        return
+    config = prepared.config
+    policy = Policy(
+        RulesInForce(prepared.rules),
+        Accounts(prepared.allowance),
+        None if prepared.users is None else HashedUsers({}),
+        list,
+        lambda bridge, report: None,
+        lambda request: None,
+    )
+    for form in FORMS:
+        for text in getattr(config, form):
+            secure = " in TLS" if config.tls else ""
+            sys.stdout.write(f"{form} {text}{secure}\n")
+    sys.stdout.write(describe(connector(config, policy)) + "\n")
 
 
 async def _serve(

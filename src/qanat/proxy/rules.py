@@ -7,7 +7,7 @@ be dialled are left. Networks are compared after IPv4 inside of IPv6 has been un
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Generic, Literal, TypeVar
@@ -93,21 +93,33 @@ class RulesInForce:
 
     now: RuleSet = field(default_factory=RuleSet)
 
+    def __repr__(self) -> str:
+        return f"<{len(self.now)} of them>"
+
 
 @dataclass(frozen=True, slots=True)
 class ByRules:
     """A layer of connectors, and of whatever else asks by ConnectTo: lets through what the rules
-    allow. To stand below ``Resolve``, or alone where another proxy looks names up."""
+    allow. To stand below ``Resolve``, or alone where another proxy looks names up.
+
+    With ``early`` it stands above as well, and denies what needs no address: nobody is asked for a
+    name then, and the client learns the right reason.
+    """
 
     rules: RulesInForce
+    early: bool = False
+    refused: Callable[[str], object] | None = field(default=None, repr=False)
+    """Told of each user who is denied something."""
 
     def __call__(self, inner: Service[ConnectTo, Out], /) -> Service[ConnectTo, Out]:
-        return _Ruled(self.rules, inner)
+        return _Ruled(self.rules, self.early, self.refused, inner)
 
 
 @dataclass(frozen=True, slots=True)
 class _Ruled(Generic[Out]):
     rules: RulesInForce
+    early: bool
+    refused: Callable[[str], object] | None = field(repr=False)
     inner: Service[ConnectTo, Out]
 
     def __call__(self, asked: ConnectTo, /) -> Awaitable[Out]:
@@ -123,8 +135,8 @@ class _Ruled(Generic[Out]):
             # A network can't be compared with a name: such a rule waits for the address, which
             # nobody here will learn. To deny is the safe side.
             verdict = rules.decide(name, client, target.host, target.ip, target.port)
-            if verdict != "allow":
-                raise _denied(target)
+            if verdict == "deny" or (verdict is None and not self.early):
+                raise self._denied(target, name)
             return self.inner(asked)
         left = tuple(
             candidate
@@ -132,16 +144,17 @@ class _Ruled(Generic[Out]):
             if rules.decide(name, client, target.host, candidate.ip, target.port) == "allow"
         )
         if not left:
-            raise _denied(target)
+            raise self._denied(target, name)
         return self.inner(
             asked if len(left) == len(asked.candidates) else asked.with_candidates(left)
         )
 
-
-def _denied(target: Address) -> ConnectError:
-    return ConnectError(
-        f"{target}: denied by the rules", kind="denied", domain="local", target=str(target)
-    )
+    def _denied(self, target: Address, user: str | None) -> ConnectError:
+        if self.refused is not None and user is not None:
+            self.refused(user)
+        return ConnectError(
+            f"{target}: denied by the rules", kind="denied", domain="local", target=str(target)
+        )
 
 
 def compile_rules(texts: Sequence[str], folder: Path | None = None) -> RuleSet:

@@ -253,7 +253,7 @@ class Serving:
                 "endpoint": listener.name,
                 "open": listener.open,
                 "accepted": listener.accepted,
-                "refused": listener.refused,
+                "refused": listener.refused + listener.denied,
             }
             for listener in self._server.listeners
         ]
@@ -490,7 +490,7 @@ def _shown(listener: Listening, stats: dict[str, Any] | None) -> dict[str, Any]:
         "total": listener.accepted,
         "bytes_up": int(tcp.get("bytes_up", 0)) + int(udp.get("bytes_up", 0)),
         "bytes_down": int(tcp.get("bytes_down", 0)) + int(udp.get("bytes_down", 0)),
-        "refused": listener.refused,
+        "refused": listener.refused + listener.denied,
         "dropped": sum(udp.get("dropped", {}).values()),
         "tcp": tcp or None,
         "udp": udp or None,

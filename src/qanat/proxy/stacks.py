@@ -52,12 +52,14 @@ class Policy:
 def connector(config: ProxyConfig, policy: Policy) -> Connector:
     """The way to a target: names, rules, guard, and a connection, through other proxies if any."""
     guard = Guard(private=config.private, own=policy.own)
+    refused = policy.accounts.refuse
     direct = stack(Resolve(Resolver()), HappyEyeballs(), TcpConnector())
     if not config.via:
         made: Connector = stack(
             WithinAllowance(policy.accounts),
+            ByRules(policy.rules, early=True, refused=refused),
             Resolve(Resolver()),
-            ByRules(policy.rules),
+            ByRules(policy.rules, refused=refused),
             guard,
             HappyEyeballs(),
             TcpConnector(),
@@ -70,12 +72,15 @@ def connector(config: ProxyConfig, policy: Policy) -> Connector:
     if last in _LOOKED_UP_HERE:
         return stack(
             WithinAllowance(policy.accounts),
+            ByRules(policy.rules, early=True, refused=refused),
             Resolve(Resolver()),
-            ByRules(policy.rules),
+            ByRules(policy.rules, refused=refused),
             guard,
             way,
         )
-    return stack(WithinAllowance(policy.accounts), ByRules(policy.rules), guard, way)
+    return stack(
+        WithinAllowance(policy.accounts), ByRules(policy.rules, refused=refused), guard, way
+    )
 
 
 class Stacks:
@@ -94,7 +99,11 @@ class Stacks:
         udp = None
         if config.udp and not config.via:
             located = Guard(private=config.private, own=policy.own)(FirstCandidate())
-            locate = Resolve(Resolver())(ByRules(policy.rules)(located))
+            refused = policy.accounts.refuse
+            decided = ByRules(policy.rules, refused=refused)(located)
+            locate = ByRules(policy.rules, early=True, refused=refused)(
+                Resolve(Resolver())(decided)
+            )
             udp = UdpAssociate(self._carrier, self._carrier.endpoint(name), locate)
         return Socks5Server(
             connect=self._connect,

@@ -96,7 +96,7 @@ class Courier:
 
         self._loop = loop
         self._error = EngineError
-        self.group: Group = open_group(LimitsPlan(), _no_events)
+        self.group: Group = open_group(LimitsPlan(), _noted)
         try:
             self.desk: Desk = self.group.desk()
         except BaseException:
@@ -206,7 +206,9 @@ class Courier:
         try:
             yield
         except self._error as error:
-            raise EngineRefused(str(error), error.code) from error
+            # Those who make stacks know no endpoints.
+            text = str(error).replace("listen_transport.", "").replace("remote_transport.", "")
+            raise EngineRefused(text, error.code) from error
 
     def close(self) -> None:
         """Cut the flows and give the engine back; idempotent."""
@@ -265,8 +267,13 @@ class Courier:
             _logger.exception("a report of the engine could not be handed on")
 
 
-def _no_events(_: list[dict[str, Any]]) -> None:
-    """Flows report to the desk."""
+def _noted(events: list[dict[str, Any]]) -> None:
+    """Flows report to the desk; what the engine remarks besides goes to the log."""
+    for event in events:
+        if event.get("kind") == "notice":
+            # A peer that speaks no TLS is its own mistake.
+            mistake = event.get("code") == "client_handshake_failed"
+            _logger.log(logging.INFO if mistake else logging.WARNING, "%s", event.get("text"))
 
 
 _couriers: WeakKeyDictionary[asyncio.AbstractEventLoop, Courier] = WeakKeyDictionary()

@@ -80,6 +80,9 @@ class Listening(ABC):
         """With the port that the kernel chose; None for a Unix socket."""
         self.accepted: int = 0
         self.refused: int = 0
+        """Over a limit, before any work was done."""
+        self.denied: int = 0
+        """Who may not have what they asked for, or are not whom they said to be."""
         self.open: int = 0
         self._server = server
         self._loop = asyncio.get_running_loop()
@@ -106,6 +109,7 @@ class Listening(ABC):
         self.accepted += 1
         if not self._server.admits(client):
             self.refused += 1
+            _logger.debug("%s at %s: over a limit", client or "a client", self)
             stream.abort()
             return
         ext = stream.ext
@@ -258,6 +262,9 @@ def bound(address: Address, backlog: int, reuse_port: bool) -> socket.socket:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         sock.bind(place)
         sock.listen(backlog)
+    except OSError as error:
+        sock.close()
+        raise type(error)(error.errno, f"can't listen on {address}: {error.strerror}") from error
     except BaseException:
         sock.close()
         raise

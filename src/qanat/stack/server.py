@@ -28,7 +28,14 @@ from typing import Any, Final, Self
 from qanat.errors import QanatError
 from qanat.stack.address import Address
 from qanat.stack.courier import EngineRefused, courier
-from qanat.stack.errors import LocalProtocolError, answer_to
+from qanat.stack.errors import (
+    AuthRequired,
+    ConnectError,
+    Denied,
+    LimitReached,
+    LocalProtocolError,
+    answer_to,
+)
 from qanat.stack.listening import (
     Connection,
     EngineListening,
@@ -120,6 +127,8 @@ class Server:
         :raises OSError: the address can't be used.
         :raises LocalProtocolError: the certificate can't.
         """
+        if hello and tls is None:
+            raise LocalProtocolError("hello=True needs tls: only a TLS handshake has one")
         carrier = await courier()
         plan = None if tls is None else tls.plan(handshake_timeout, hello=hello)
         if isinstance(listen, socket.socket):
@@ -287,6 +296,10 @@ class Server:
         answer = answer_to(error)
         if answer.traceback:
             self.failed += 1
+        if isinstance(error, AuthRequired | Denied | LimitReached) or (
+            isinstance(error, ConnectError) and error.kind in ("denied", "limit")
+        ):
+            connection.listener.denied += 1
         _logger.log(
             answer.level,
             "%s at %s: %s",

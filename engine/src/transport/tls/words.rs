@@ -111,6 +111,10 @@ fn fault(why: &CertificateError) -> String {
         }
         CertificateError::BadSignature => "has a wrong signature",
         CertificateError::BadEncoding => "can't be read",
+        // The library has no name for it here.
+        CertificateError::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => {
+            "is an authority's own (CA:TRUE), which can't be a server's or a client's"
+        }
         other => return format!("is not valid: {other}"),
     };
     known.to_owned()
@@ -142,5 +146,21 @@ mod tests {
             text,
             "the client gave up: it does not know the authority of our certificate (alert UnknownCA)"
         );
+    }
+
+    #[test]
+    fn a_certificate_of_an_authority_is_called_so() {
+        /// As the library's own, which it does not let out.
+        #[derive(Debug)]
+        struct CaUsedAsEndEntity;
+        impl std::fmt::Display for CaUsedAsEndEntity {
+            fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                Ok(())
+            }
+        }
+        impl std::error::Error for CaUsedAsEndEntity {}
+        let inner = rustls::OtherError(std::sync::Arc::new(CaUsedAsEndEntity));
+        let text = fault(&CertificateError::Other(inner));
+        assert!(text.starts_with("is an authority's own"), "{text}");
     }
 }
