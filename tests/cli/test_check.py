@@ -152,3 +152,21 @@ def test_without_a_file_it_is_a_wrong_use(qanat: Run) -> None:
     ran = qanat("check")
     assert (ran.returncode, ran.stdout) == (2, "")
     assert ran.stderr.startswith("qanat: missing argument")
+
+
+def test_files_of_proxies_are_known(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good = tmp_path / "proxy.toml"
+    good.write_text('mixed = ":3128"\nhttp = [":8080"]\nrules = ["allow user=alice"]\n')
+    assert main(["check", str(good)]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith(f"{good}: ok, a proxy\n")
+    assert "mixed" in out
+    assert ":8080" in out
+    # Nobody can be alice.
+    assert "without auth, nobody has a name" in err
+    bad = tmp_path / "bad.toml"
+    bad.write_text('mixed = ":3128"\nrules = ["deny port=x"]\nauth = "nobody"\nmixd = 5\n')
+    assert main(["check", "--json", str(bad)]) == 1
+    (told,) = json.loads(capsys.readouterr().out)["files"]
+    assert not told["ok"]
+    assert any("mixd" in str(problem["key"]) for problem in told["problems"])

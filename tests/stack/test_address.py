@@ -92,3 +92,8 @@ def test_nothing_but_a_value_error(text: str) -> None:
 
 def test_a_zone_is_part_of_the_address() -> None:
     assert Address("fe80::1%2", 1).ip == IPv6Address("fe80::1%2")
+
+
+def test_a_port_is_a_number() -> None:
+    with pytest.raises(ValueError, match="port '80' is not a number"):
+        Address("example.com", "80")  # type: ignore[arg-type]

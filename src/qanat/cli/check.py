@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -25,6 +26,8 @@ class Finding:
     file: str
     problems: list[Problem] = field(default_factory=list)
     endpoints: list[EndpointPlan] = field(default_factory=list)
+    proxies: list[tuple[str, str]] = field(default_factory=list)
+    """What is served and where, if it is a file of ``qanat proxy``."""
 
     @property
     def ok(self) -> bool:
@@ -35,7 +38,8 @@ class Finding:
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path())
 @click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
 def command(files: Sequence[str], as_json: bool) -> int:
-    """Show every mistake in each FILE, or folder of files, and the endpoints it describes.
+    """Show every mistake in each FILE, or folder of files, and the endpoints it describes, or where
+    its proxy listens.
 
     Ends with 1 if one of them could not be run.
     """
@@ -56,9 +60,12 @@ def command(files: Sequence[str], as_json: bool) -> int:
 def examine(path: str) -> Finding:
     """Load and plan one file as a start would, without binding anything."""
     from qanat.config.load import load
+    from qanat.config.proxy_file import is_of_a_proxy
     from qanat.relay.planning import plans
 
     finding = Finding(path)
+    if is_of_a_proxy(Path(path)):
+        return _proxy(finding)
     try:
         loaded = load(path)
     except ConfigError as error:
@@ -69,6 +76,21 @@ def examine(path: str) -> Finding:
         finding.endpoints = plans(loaded.config)
     except ConfigError as error:
         finding.problems += located(error.problems, loaded)
+    return finding
+
+
+def _proxy(finding: Finding) -> Finding:
+    from qanat.config.proxy import FORMS
+    from qanat.config.proxy_file import load_proxy
+    from qanat.proxy.serving import prepare
+
+    try:
+        prepared = prepare(load_proxy(Path(finding.file), {}))
+    except ConfigError as error:
+        finding.problems += error.problems
+        return finding
+    finding.problems += prepared.warnings()
+    finding.proxies = [(form, at) for form in FORMS for at in getattr(prepared.config, form)]
     return finding
 
 
@@ -92,6 +114,10 @@ def _show(finding: Finding) -> None:
         errors = sum(problem.severity == "error" for problem in finding.problems)
         emit(f"{printable(finding.file)}: {errors} {'error' if errors == 1 else 'errors'}")
         return
+    if finding.proxies:
+        emit(f"{printable(finding.file)}: ok, a proxy")
+        emit_table(("FORM", "LISTEN"), finding.proxies)
+        return
     count = len(finding.endpoints)
     emit(f"{printable(finding.file)}: ok, {count} {'endpoint' if count == 1 else 'endpoints'}")
     emit_table(
@@ -114,6 +140,7 @@ def _plain(finding: Finding) -> dict[str, Any]:
             }
             for plan in finding.endpoints
         ],
+        "proxies": [{"form": form, "listen": at} for form, at in finding.proxies],
     }
 
 

@@ -15,7 +15,7 @@ from qanat.config.places import KeyPath, Place, printable
 from qanat.config.proxy import FORMS, ProxyConfig
 from qanat.errors import ConfigError, Problem
 
-__all__ = ["LoadedProxy", "load_proxy"]
+__all__ = ["LoadedProxy", "is_of_a_proxy", "load_proxy"]
 
 LARGEST: Final = 4 * 1024 * 1024
 """Bytes of the file."""
@@ -67,6 +67,14 @@ def load_proxy(path: Path | None, given: Mapping[str, Any], *, app: bool = False
         )
         raise ConfigError([problem])
     return LoadedProxy(config, path, document)
+
+
+def is_of_a_proxy(path: Path) -> bool:
+    """Whether a file says where a proxy listens, whatever else is wrong with it."""
+    try:
+        return path.is_file() and any(form in _document(path).content for form in FORMS)
+    except ConfigError:
+        return False
 
 
 def _document(path: Path) -> Document:

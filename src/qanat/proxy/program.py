@@ -61,6 +61,8 @@ def run(
         stack.callback(signals.ignore)
         logs = _logs(loaded, stack)
         prepared = prepare(loaded)
+        for problem in prepared.warnings():
+            _logger.warning("%s", problem)
         raise_descriptor_limit(None)
         pages = _pages(loaded, stack)
         bound = _bound(loaded, app_listen, stack)

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from qanat.config.proxy import FORMS, ProxyConfig
 from qanat.config.proxy_file import LoadedProxy
-from qanat.errors import ConfigError, QanatError
+from qanat.errors import ConfigError, Problem, QanatError
 from qanat.observe.access import is_written, write_access
 from qanat.observe.flow import Flow
 from qanat.observe.http import Handler, Response
@@ -78,6 +78,20 @@ class Prepared:
     @property
     def config(self) -> ProxyConfig:
         return self.loaded.config
+
+    def warnings(self) -> list[Problem]:
+        """What is no mistake, and most likely not meant."""
+        found = []
+        for number, rule in enumerate(self.rules.rules):
+            unknown = [name for name in rule.rule.users if name not in (self.users or {})]
+            if unknown and not self.config.guest:
+                why = "without auth, nobody has a name" if self.users is None else "no such user"
+                names = ", ".join(unknown)
+                problem = self.loaded.problem(
+                    ("rules",), f"rule {number + 1} names {names}: {why}", severity="warning"
+                )
+                found.append(problem)
+        return found
 
     def allowance(self, name: str) -> Allowance:
         """What a user may have: by the file of users, else as everybody."""
@@ -325,6 +339,8 @@ class Serving:
 
     async def _put_in_force(self, prepared: Prepared, logs: LogSettings) -> Reloaded:
         before, self._prepared = self._prepared, prepared
+        for problem in prepared.warnings():
+            _logger.warning("%s", problem)
         changed = []
         if prepared.users != before.users:
             changed.append("users")

@@ -30,6 +30,8 @@ class Address:
     port: int
 
     def __post_init__(self) -> None:
+        if not isinstance(self.port, int):
+            raise ValueError(f"port {self.port!r} is not a number")
         if not 0 <= self.port <= 65535:
             raise ValueError(f"port {self.port} is not between 0 and 65535")
         if not self.host:

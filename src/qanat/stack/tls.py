@@ -35,6 +35,9 @@ class TlsServerConfig:
     """With ``client_ca``: clients may come without a certificate."""
     names: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        _check_alpn(self.alpn)
+
     @classmethod
     def from_files(
         cls, certificate: str, key: str, *, alpn: tuple[str, ...] = ()
@@ -96,6 +99,7 @@ class TlsClientConfig:
     key: str | None = None
 
     def __post_init__(self) -> None:
+        _check_alpn(self.alpn)
         if (self.certificate is None) != (self.key is None):
             raise LocalProtocolError("a certificate and its key go together")
 
@@ -119,6 +123,12 @@ def asked_name(session: ssl.SSLObject) -> str | None:
     """The name that a client asked our server for."""
     name: str | None = getattr(session, _ASKED, None)
     return name
+
+
+def _check_alpn(alpn: tuple[str, ...]) -> None:
+    if isinstance(alpn, str):
+        # It would be a protocol for each letter.
+        raise LocalProtocolError(f'alpn="{alpn}" is a text: write ("{alpn}",)')
 
 
 def _harden(context: ssl.SSLContext, alpn: tuple[str, ...]) -> None:

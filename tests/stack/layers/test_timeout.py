@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from qanat.stack.errors import PhaseTimeout
+from qanat.stack.errors import LocalProtocolError, PhaseTimeout
 from qanat.stack.layers.timeout import Timeout
 
 __all__: list[str] = []
@@ -58,3 +58,9 @@ def test_cancelling_is_no_timeout(run: Any) -> None:
         return task.cancelled()
 
     assert run(work())
+
+
+@pytest.mark.parametrize("seconds", [0, -1, -0.5])
+def test_no_time_is_a_mistake(seconds: float) -> None:
+    with pytest.raises(LocalProtocolError, match="is no time"):
+        Timeout(seconds)

@@ -260,3 +260,10 @@ def test_old_versions_are_refused(authority: Authority) -> None:
     assert client(authority).context().verify_mode == ssl.CERT_REQUIRED
     loose = replace(client(authority), insecure=True).context()
     assert loose.verify_mode == ssl.CERT_NONE
+
+
+def test_protocols_are_not_letters() -> None:
+    text: Any = "h2"
+    for config in (lambda: TlsClientConfig(alpn=text), lambda: TlsServerConfig("c", "k", text)):
+        with pytest.raises(LocalProtocolError, match=r'write \("h2",\)'):
+            config()

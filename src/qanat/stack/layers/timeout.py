@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from qanat.stack.errors import LocalProtocolError
 from qanat.stack.phases import within
 from qanat.stack.service import Service
 
@@ -20,6 +21,10 @@ class Timeout:
 
     seconds: float | None
     phase: str = "total"
+
+    def __post_init__(self) -> None:
+        if self.seconds is not None and self.seconds <= 0:
+            raise LocalProtocolError(f"Timeout: {self.seconds} s is no time; None is no limit")
 
     def __call__(self, inner: Service[In, Out], /) -> Service[In, Out]:
         return inner if self.seconds is None else _Limited(self.seconds, self.phase, inner)
