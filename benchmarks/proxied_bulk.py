@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import socket
 import struct
-import subprocess
-import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from benchmarks import generator, measure
 from benchmarks.failure import BenchmarkError
-from benchmarks.peers import Peer, Qanat, free_port
+from benchmarks.peers import Peer, Qanat
+from benchmarks.proxies import ours
 from benchmarks.question import Absolute, Question, Sample, Series, Setting
 from benchmarks.relayed import site
 
@@ -21,7 +19,6 @@ __all__ = ["QUESTION"]
 _GB = 1_000_000_000
 _CHUNK = 1 << 20
 _DIRECTIONS = ("up", "down")
-_READY_SECONDS = 15.0
 
 
 def _share(kind: str, direction: str) -> str:
@@ -87,44 +84,18 @@ def _move(sock: socket.socket, direction: str, size: int) -> None:
 
 
 @contextmanager
-def _proxy(python: str) -> Iterator[tuple[str, int]]:
-    """The program as people run it: its address, and its process."""
-    address = f"127.0.0.1:{free_port()}"
-    words = [python, "-m", "qanat", "proxy", "--mixed", address, "--control", "off"]
-    with subprocess.Popen(
-        [*words, "--log-level", "warn"], stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stderr is not None
-        # Nobody would read on.
-        threading.Thread(target=process.stderr.read, daemon=True).start()
-        try:
-            until = time.monotonic() + _READY_SECONDS
-            while True:
-                try:
-                    _plain(address, "").close()
-                    break
-                except OSError:
-                    if time.monotonic() > until or process.poll() is not None:
-                        raise BenchmarkError("qanat proxy does not listen") from None
-                    time.sleep(0.02)
-            yield address, process.pid
-        finally:
-            process.terminate()
-
-
-@contextmanager
 def _open(peer: Peer, setting: Setting) -> Iterator[Sample]:
     assert isinstance(peer, Qanat)
     size = _GB // 50 if setting.quick else 4 * _GB
     with (
         site(peer, "discard", "source") as here,
         generator.targets("discard", "source") as targets,
-        _proxy(peer.python) as (proxy, pid),
+        ours(peer, "mixed") as (port, pid),
     ):
 
         def once(kind: str, direction: str) -> float:
             role = "discard" if direction == "up" else "source"
-            way = here.address(role) if kind == "plain" else proxy
+            way = here.address(role) if kind == "plain" else f"127.0.0.1:{port}"
             cpu = here.relaying.cpu_seconds if kind == "plain" else lambda: measure.cpu_seconds(pid)
             before = cpu()
             with _KINDS[kind](way, targets[role]) as sock:

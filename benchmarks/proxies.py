@@ -21,7 +21,7 @@ from benchmarks.failure import BenchmarkError
 from benchmarks.peers import Direct, Peer, Qanat, Relaying, free_port
 from benchmarks.question import Sample, Setting
 
-__all__ = ["PROXIES", "Client", "Proxy", "asked_by_clients"]
+__all__ = ["PROXIES", "Client", "Proxy", "asked_by_clients", "ours"]
 
 Kind = Literal["socks5", "http"]
 Client = Callable[[int, int, float], int]
@@ -159,17 +159,25 @@ def _process(words: list[str], port: int) -> Iterator[int]:
 
 
 @contextmanager
+def ours(peer: Qanat, kind: Kind | Literal["mixed"]) -> Iterator[tuple[int, int]]:
+    """Our program as people run it: its port, and its process."""
+    port = free_port()
+    words = [peer.python, "-m", "qanat", "proxy", f"--{kind}", f"127.0.0.1:{port}"]
+    with _process([*words, "--control", "off", "--log-level", "warn"], port) as pid:
+        yield port, pid
+
+
+@contextmanager
 def _serving(peer: Peer, kind: Kind, target: int) -> Iterator[tuple[int, int | None]]:
     """Where to ask, and the process if there is one."""
     if isinstance(peer, Direct):
         yield target, None
         return
-    port = free_port()
     if isinstance(peer, Qanat):
-        words = [peer.python, "-m", "qanat", "proxy", f"--{kind}", f"127.0.0.1:{port}"]
-        with _process([*words, "--control", "off", "--log-level", "warn"], port) as pid:
-            yield port, pid
+        with ours(peer, kind) as found:
+            yield found
     elif isinstance(peer, Proxy):
+        port = free_port()
         with peer.serving(port) as pid:
             yield port, pid
     else:
