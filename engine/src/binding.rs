@@ -50,8 +50,7 @@ pub fn sockets(
                 None => listening.tcp(options.accept_mptcp).map_err(failed("tcp"))?,
             };
             set_listener_options(&fd, route).map_err(failed("tcp"))?;
-            // With port 0, both protocols listen on the port that the kernel chose for the
-            // first.
+            // With port 0, both protocols listen on the port that the kernel chose for the first.
             if addr.port() == 0
                 && let Some(chosen) = local(&fd)
             {

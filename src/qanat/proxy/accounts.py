@@ -85,7 +85,7 @@ class Accounts:
         """:raises ConnectError: of kind ``limit``, when the user has all that is allowed."""
         account, most = self.of(name), self.allowance(name).connections
         if most and account.open + account.dialled >= most:
-            account.refused += 1
+            self.refuse(name)
             raise ConnectError(
                 f"{name} has {most} connections open, the most allowed",
                 kind="limit",

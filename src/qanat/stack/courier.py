@@ -104,7 +104,6 @@ class Courier:
             raise
         self._watching: dict[int, Callback] = {}
         self._waiting: dict[int, asyncio.Future[Ended]] = {}
-        self._told: dict[int, Callable[[str], None]] = {}
         self._endpoints: dict[tuple[str, str], int] = {}
         self._closed = False
         self._until_loop_ends: AsyncGenerator[None] | None = None
@@ -160,21 +159,22 @@ class Courier:
         upstream_fd: int,
         plan: str,
         unread: bytes,
-        told: Callable[[str], None] | None,
+        told: Callback | None,
     ) -> tuple[int, asyncio.Future[Ended]]:
-        """Hand two sockets down whose messages are to be exchanged; ``told`` of each request.
+        """Hand two sockets down whose messages are to be exchanged; ``told`` is called as by
+        :meth:`watch`.
 
         :raises EngineRefused: the descriptors are still the caller's.
         """
         with self.translated():
             flow = self.desk.exchange(client_fd, upstream_fd, plan, unread)
         if told is not None:
-            self._told[flow] = told
+            self.watch(flow, told)
         return flow, self.ending(flow)
 
     def recover(self, flow: int) -> Left | None:
         """What an exchange has left that has ended; nothing if it was cut."""
-        self._told.pop(flow, None)
+        self.forget(flow)
         left = self.desk.recover(flow)
         return None if left is None else Left(*left)
 
@@ -236,10 +236,7 @@ class Courier:
             return
         waiting, watching = self._waiting, self._watching
         for handle, kind, text in reports:
-            if kind == "answered":
-                self._tell(handle, text)
-                continue
-            future = waiting.pop(handle, None)
+            future = waiting.pop(handle, None) if kind in _LAST else None
             if future is not None:
                 if not future.done():
                     future.set_result(Ended.from_report(text))
@@ -256,15 +253,6 @@ class Courier:
                 callback(kind, text)
             except Exception:
                 _logger.exception("a report of the engine could not be handed on")
-
-    def _tell(self, flow: int, text: str) -> None:
-        told = self._told.get(flow)
-        if told is None:
-            return
-        try:
-            told(text)
-        except Exception:
-            _logger.exception("a report of the engine could not be handed on")
 
 
 def _noted(events: list[dict[str, Any]]) -> None:

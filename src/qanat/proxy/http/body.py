@@ -24,8 +24,7 @@ async def carry(
     passing: Callable[[int], Awaitable[None]] | None = None,
 ) -> int:
     """How many bytes went. What follows the body stays in the source, and what comes ``before`` it
-    goes out with the first of it. ``passing`` is told of bytes before
-    they go, and may wait.
+    goes out with the first of it. ``passing`` is told of bytes before they go, and may wait.
 
     Chunks are passed on as they are, or as what they hold with ``payload_only``. Raises
     IncompleteRead when the body is cut short, PhaseTimeout after ``idle`` seconds without a byte.

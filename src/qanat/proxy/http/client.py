@@ -122,10 +122,6 @@ class Client:
                 said = True
                 if not await self._forward(head):
                     return None
-            except (StackError, TimeoutError) as error:
-                if not said:
-                    await self.refuse(error, head)
-                raise
             except Exception as error:
                 if not said:
                     await self.refuse(error, head)
@@ -336,9 +332,7 @@ class Client:
         except (StreamBroken, IncompleteRead):
             if request_framing(head).kind != "none" or head.method not in _IDEMPOTENT:
                 raise
-            wanted = absolute_target(head)
-            text = forwarded_request(head, wanted.path, wanted.host, chunked=False)
-            return await self._ask(target, head, NO_BODY, text)
+            return await self._begin(absolute_target(head), head)
         return exchange
 
     def keep(self, upstream: Stream, target: Address) -> None:

@@ -83,9 +83,9 @@ async def exchanged(
         return None
     plan["told"] = told is not None
 
-    def tell(text: str) -> None:
-        assert told is not None  # noqa: S101 - else nothing is reported
-        told(json.loads(text))
+    def tell(kind: str, text: str) -> None:
+        if told is not None and kind == "answered":
+            told(json.loads(text))
 
     try:
         ours, theirs = detach_both(client, upstream)
