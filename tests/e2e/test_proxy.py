@@ -179,12 +179,9 @@ def test_a_reload_changes_users_and_rules_and_loses_nobody(tmp_path: Path, site:
             assert curl(f"http://{where}", f"{site}/")[1] == "GET /"
 
 
-def test_a_reload_changes_the_way_for_new_connections(tmp_path: Path, site: str) -> None:
-    port = int(site.rpartition(":")[2])
+def with_alice(tmp_path: Path) -> Path:
+    """A file of users in which she has a ``secret``."""
     users = tmp_path / "users"
-    certificate, key = Authority(tmp_path).issue("localhost", "DNS:localhost,IP:127.0.0.1")
-    file = tmp_path / "proxy.toml"
-    file.write_text('mixed = "127.0.0.1:0"\n')
     subprocess.run(
         [sys.executable, "-m", "qanat", "proxy", "passwd", str(users), "alice"],
         input="secret\n",
@@ -192,6 +189,15 @@ def test_a_reload_changes_the_way_for_new_connections(tmp_path: Path, site: str)
         capture_output=True,
         check=True,
     )
+    return users
+
+
+def test_a_reload_changes_the_way_for_new_connections(tmp_path: Path, site: str) -> None:
+    port = int(site.rpartition(":")[2])
+    users = with_alice(tmp_path)
+    certificate, key = Authority(tmp_path).issue("localhost", "DNS:localhost,IP:127.0.0.1")
+    file = tmp_path / "proxy.toml"
+    file.write_text('mixed = "127.0.0.1:0"\n')
     with socket.socket() as nobody, proxy(tmp_path, "-c", str(file)) as process:
         # Bound, so that it is nobody else's, and deaf.
         nobody.bind(("127.0.0.1", 0))
@@ -230,14 +236,7 @@ def test_a_reload_changes_the_way_for_new_connections(tmp_path: Path, site: str)
 
 def test_limits_of_a_user(tmp_path: Path, site: str) -> None:
     port = int(site.rpartition(":")[2])
-    users = tmp_path / "users"
-    subprocess.run(
-        [sys.executable, "-m", "qanat", "proxy", "passwd", str(users), "alice"],
-        input="secret\n",
-        text=True,
-        capture_output=True,
-        check=True,
-    )
+    users = with_alice(tmp_path)
     users.write_text(users.read_text().rstrip() + " connections=1\n")
     with proxy(tmp_path, "--mixed", "127.0.0.1:0", "--auth", str(users)) as process:
         process.ready()
@@ -328,14 +327,7 @@ def test_a_configuration_is_checked_and_shown_without_serving(tmp_path: Path) ->
 
 
 def test_refusals_are_counted(tmp_path: Path, site: str) -> None:
-    users = tmp_path / "users"
-    subprocess.run(
-        [sys.executable, "-m", "qanat", "proxy", "passwd", str(users), "alice"],
-        input="secret\n",
-        text=True,
-        capture_output=True,
-        check=True,
-    )
+    users = with_alice(tmp_path)
     words = ["--mixed", "127.0.0.1:0", "--auth", str(users), "--deny", "to=blocked.test"]
     with proxy(tmp_path, *words) as process:
         process.ready()

@@ -29,6 +29,7 @@ from qanat.stack import (
     TcpConnector,
     Tls,
     TlsServerConfig,
+    echo,
     open_server,
     stack,
 )
@@ -39,12 +40,6 @@ from tests.support.certificates import Authority
 from tests.support.wait import wait_until_async
 
 __all__: list[str] = []
-
-
-async def echo(stream: Stream, /) -> None:
-    while data := await stream.read():
-        await stream.write(data)
-    await stream.write_eof()
 
 
 async def talk(stream: Stream, said: bytes) -> bytes:

@@ -5,115 +5,21 @@ from __future__ import annotations
 
 import asyncio
 import os
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import pytest
 
 from qanat.proxy import HttpProxy, UserPass
-from qanat.proxy.accounts import Accounts, Allowance
-from qanat.proxy.http import Forwarded
 from qanat.proxy.http.hop_by_hop import OUR_NAME
-from qanat.stack import Bridge, ConnectTo, Extensions, StackError, Stream
+from qanat.stack import ConnectTo, StackError, Stream
 from qanat.stack.courier import courier
 from tests.proxy.http.sites import Site, read_all
+from tests.proxy.http.talking import GET, OK, asking, more_than, talk
 from tests.stack.pairs import tcp_pair
 from tests.support.wait import wait_until_async
 
 __all__: list[str] = []
-
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
-GET = b"GET http://site.test/ HTTP/1.1\r\nHost: site.test\r\n\r\n"
-
-
-def asking(line: bytes, *fields: bytes, body: bytes = b"") -> bytes:
-    return b"\r\n".join([line, *fields, b"", body])
-
-
-@dataclass
-class Talk:
-    """What came of a client's words to a proxy."""
-
-    answers: bytes = b""
-    requests: list[bytes] = field(default_factory=list)
-    connections: int = 0
-    told: list[Forwarded] = field(default_factory=list)
-    exchanges: int = 0
-    """Flows that the engine had."""
-    failed: bool = False
-
-
-async def talk(site: Site, *said: bytes, lower: bool, wait: bool = True, **settings: Any) -> Talk:
-    """Each of what is said, when the answer to what was said before has come (with ``wait``)."""
-    done = Talk()
-    sites: list[asyncio.Task[None]] = []
-    beside: list[Stream] = []
-
-    async def connect(asked: ConnectTo, /) -> Stream:
-        ours, theirs = tcp_pair()
-
-        async def serve() -> None:
-            try:
-                await site(theirs)
-            except StackError:
-                pass
-            finally:
-                await theirs.aclose()
-
-        sites.append(asyncio.ensure_future(serve()))
-        beside.append(theirs)
-        return ours
-
-    proxy = HttpProxy(connect=connect, lower=lower, forwarded=done.told.append, **settings)
-    client, near = tcp_pair()
-    before = await _flows()
-
-    async def serve() -> None:
-        try:
-            await proxy(near)
-        except StackError:
-            done.failed = True
-            near.abort()
-        else:
-            await near.aclose()
-
-    serving = asyncio.ensure_future(serve())
-    try:
-        for one in said:
-            had, seen = len(site.requests), len(done.answers)
-            await client.write(one)
-            if not wait or one is said[-1]:
-                continue
-            await wait_until_async(partial(_more_than, site, had))
-            expected = site.said[-1].count(b"HTTP/1.1")
-            while done.answers[seen:].count(b"\r\n\r\n") < expected:
-                done.answers += await client.read()
-            await asyncio.sleep(0)
-        await client.write_eof()
-        done.answers += await read_all(client)
-    except StackError:
-        done.failed = True
-    finally:
-        client.abort()
-        await serving
-        for stream in beside:
-            stream.abort()
-        await asyncio.gather(*sites)
-    done.requests, done.connections = site.requests, site.connections
-    done.exchanges = await _flows() - before
-    return done
-
-
-def _more_than(site: Site, count: int) -> bool:
-    return len(site.requests) > count
-
-
-async def _flows() -> int:
-    carrier = await courier()
-    stats = carrier.group.stats()
-    return sum(entry["tcp"]["total"] for entry in stats["endpoints"])
-
 
 CHUNKED = (
     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -507,7 +413,7 @@ def test_a_cancelled_exchange_leaves_nothing(run: Any) -> None:
             for _ in range(pause * 3):
                 await asyncio.sleep(0)
             if pause > 8:
-                await wait_until_async(partial(_more_than, site, 2))
+                await wait_until_async(partial(more_than, site, 2))
             serving.cancel()
             answering.cancel()
             await asyncio.gather(serving, answering, return_exceptions=True)
@@ -515,7 +421,7 @@ def test_a_cancelled_exchange_leaves_nothing(run: Any) -> None:
                 stream.abort()
         carrier = await courier()
         await wait_until_async(lambda: not carrier.group.flows())
-        await wait_until_async(lambda: not carrier._waiting and not carrier._told)
+        await wait_until_async(lambda: not carrier._waiting and not carrier._watching)
         await wait_until_async(lambda: len(os.listdir("/proc/self/fd")) <= before + 8)
 
     run(scenario())
@@ -584,107 +490,6 @@ def test_an_exchange_is_a_flow_that_can_be_cut(run: Any) -> None:
         for stream in (client, near, ours, theirs):
             stream.abort()
         await asyncio.gather(answering, return_exceptions=True)
-
-    run(scenario())
-
-
-@pytest.mark.parametrize("lower", [True, False])
-def test_forwarded_bytes_are_limited_by_user(run: Any, lower: bool) -> None:
-    """Once for all: what the engine moves and what Python does is paid from one bucket."""
-    right = GET.replace(b"Host", b"Proxy-Authorization: Basic YTpi\r\nHost")
-    large = b"HTTP/1.1 200 OK\r\nContent-Length: 40000\r\n\r\n" + b"x" * 40_000
-
-    async def scenario() -> None:
-        accounts = Accounts(lambda name: Allowance(down=100_000))
-        began = asyncio.get_running_loop().time()
-        done = await talk(
-            Site(*[large] * 3),
-            *[right] * 3,
-            lower=lower,
-            auth=UserPass({"a": "b"}),
-            limits=accounts,
-        )
-        assert done.answers.count(b"x" * 40_000) == 3
-        seconds = asyncio.get_running_loop().time() - began
-        # 120 KB; at the end somebody may be in debt, and bursts are a twentieth of a second.
-        assert 0.7 <= seconds <= 5
-        assert accounts.of("a").open == 0
-
-    run(scenario())
-
-
-def test_connections_that_forward_are_counted_to_their_user(run: Any) -> None:
-    right = b"Proxy-Authorization: Basic YTpi\r\nHost"
-
-    async def scenario() -> None:
-        accounts = Accounts(lambda name: Allowance(connections=1))
-        settings: dict[str, Any] = {"auth": UserPass({"a": "b"}), "limits": accounts}
-        get = GET.replace(b"Host", right)
-        done = await talk(Site(*[OK] * 3), get, get, get, lower=True, **settings)
-        assert done.answers.count(b"HTTP/1.1 200 OK") == 3
-        other = Extensions()
-        accounts.begin("a", other)
-        done = await talk(Site(OK), get, lower=True, **settings)
-        assert done.answers.startswith(b"HTTP/1.1 503 ")
-        assert not done.requests
-        accounts.end("a", other)
-        done = await talk(Site(OK), get, lower=True, **settings)
-        assert done.answers.startswith(b"HTTP/1.1 200 ")
-        assert (accounts.of("a").open, accounts.of("a").refused) == (0, 1)
-
-    run(scenario())
-
-
-@pytest.mark.parametrize("lower", [True, False])
-def test_bodies_are_limited_by_user(run: Any, lower: bool) -> None:
-    head = (
-        b"POST http://site.test/ HTTP/1.1",
-        b"Proxy-Authorization: Basic YTpi",
-        b"Content-Length: 40000",
-    )
-    post = asking(*head, body=b"x" * 40_000)
-
-    async def scenario() -> None:
-        accounts = Accounts(lambda name: Allowance(up=100_000))
-        began = asyncio.get_running_loop().time()
-        users = UserPass({"a": "b"})
-        done = await talk(Site(*[OK] * 4), *[post] * 4, lower=lower, auth=users, limits=accounts)
-        assert done.answers.count(b"HTTP/1.1 200 OK") == 4
-        # 160 KB; the last of them may be in debt.
-        assert 1.0 <= asyncio.get_running_loop().time() - began <= 6
-
-    run(scenario())
-
-
-def test_a_changed_protocol_is_counted_once(run: Any) -> None:
-    """As a tunnel: with one connection allowed, there is room for it."""
-    switched = b"HTTP/1.1 101 x\r\nConnection: upgrade\r\nUpgrade: odd/1\r\n\r\n"
-    ask = (
-        b"GET http://site.test/ HTTP/1.1",
-        b"Proxy-Authorization: Basic YTpi",
-        b"Connection: upgrade",
-        b"Upgrade: odd/1",
-    )
-
-    async def scenario() -> None:
-        accounts = Accounts(lambda name: Allowance(connections=1))
-        seen: list[int] = []
-
-        async def then(bridge: Bridge, /) -> None:
-            accounts.begin("a", bridge.ext)
-            seen.append(accounts.of("a").open)
-            accounts.end("a", bridge.ext)
-
-        done = await talk(
-            Site(switched, OK),
-            asking(*ask),
-            lower=True,
-            auth=UserPass({"a": "b"}),
-            limits=accounts,
-            then=then,
-        )
-        assert done.answers.startswith(b"HTTP/1.1 101 ")
-        assert (seen, accounts.of("a").open) == ([1], 0)
 
     run(scenario())
 
